@@ -1,0 +1,31 @@
+"""The root of every error that Peakclip raises on purpose. The docstring of a class is its default message."""
+
+from __future__ import annotations
+
+
+class PeakclipError(Exception):
+    """Peakclip could not do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip())
+
+
+class SettingsError(PeakclipError):
+    """A setting is wrong."""
+
+
+class OutcomeUnknownError(PeakclipError):
+    """The server did not answer in time: the message may or may not be stored. Retry with the same identity."""
+
+
+class UnavailableError(PeakclipError):
+    """The server cannot be reached, so nothing was stored."""
+
+
+class RefusedError(PeakclipError):
+    """JetStream refused the message, so nothing was stored."""
+
+    def __init__(self, code: int, description: str) -> None:
+        super().__init__(f"{description} ({code})")
+        self.code = code  # JetStream's err_code, for example 10077: maximum messages exceeded
+        self.description = description

@@ -1,0 +1,518 @@
+"""The thin port to NATS: everything Peakclip asks of it, with the client's pitfalls hidden in this one file.
+
+What a caller may rely on:
+
+* a write either returns a `PubAck` (it is stored), raises `RefusedError` or `UnavailableError` (it is not), or
+  raises `OutcomeUnknownError` (nobody knows: write the same thing with the same identity again);
+* nothing is buffered while disconnected, so a write that failed is not sent behind the caller's back later;
+* the connection comes back for ever, and `PullConsumer.fetch` survives the restart of the server;
+* a fetch that is cancelled loses no message: what arrives late is handed out by the next fetch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+import nats
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, UnavailableError
+
+log = structlog.get_logger()
+
+DUPLICATE_IN_BATCH: Final = 10201  # an atomic batch holds a message id that is stored already
+WRONG_LAST_SEQUENCE: Final = 10071  # an expectation about the subject's last message failed
+NO_MESSAGE_FOUND: Final = 10037
+
+_API: Final = "$JS.API"
+_decode = msgspec.json.decode
+
+
+@dataclass(frozen=True, slots=True)
+class PubAck:
+    seq: int
+    duplicate: bool = False
+    value: int | None = None  # a counter's value after the increment; absent on a duplicate
+
+
+@dataclass(frozen=True, slots=True)
+class OutMessage:
+    subject: str
+    payload: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    seq: int
+    subject: str
+    payload: bytes
+    headers: Mapping[str, str]
+    at: float  # epoch seconds, the server's clock
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    messages: int
+    size_bytes: int
+    first_seq: int
+    last_seq: int
+    server_time: float  # epoch seconds on the leader at the moment of the answer
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerState:
+    pending: int  # not yet delivered
+    ack_pending: int  # delivered, not yet acknowledged
+    redelivered: int
+    waiting: int
+    ack_floor_seq: int  # every message of the stream up to here is finished
+    delivered_seq: int
+
+
+def parse_time(text: str) -> float:
+    """RFC 3339 with up to nine decimals, as NATS writes it, to epoch seconds.
+
+    The fraction is taken apart by hand because `datetime` keeps six digits only.
+    """
+    head, _, tail = text.partition(".")
+    digits = tail.rstrip("Z").split("+")[0].split("-")[0]
+    zone = tail[len(digits) :] if tail else ""
+    stamp = datetime.fromisoformat((head + zone).replace("Z", "+00:00")).timestamp()
+    return stamp + (float("0." + digits) if digits else 0.0)
+
+
+class InMessage:
+    """A message pulled from a consumer. Exactly one of `ack`, `nak`, `term` ends it."""
+
+    __slots__ = ("_js", "_msg", "delivered", "headers", "num_pending", "payload", "seq", "stored_at", "subject")
+
+    def __init__(self, js: JetStream, msg: Msg) -> None:
+        self._js = js
+        self._msg = msg
+        self.subject = msg.subject
+        self.payload = msg.data
+        self.headers: Mapping[str, str] = msg.headers or {}
+        # $JS.ACK[.<domain>.<account hash>].<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>
+        tokens = msg.reply.split(".")
+        tokens = tokens[4:] if len(tokens) >= 11 else tokens[2:]
+        self.delivered = int(tokens[2])
+        self.seq = int(tokens[3])
+        self.stored_at = int(tokens[5]) / 1e9
+        self.num_pending = int(tokens[6])
+
+    async def ack(self) -> None:
+        """Returns when the server has the acknowledgement. Raises OutcomeUnknownError or UnavailableError."""
+        await self._js.request(self._msg.reply, b"+ACK")
+
+    async def nak(self, delay: float = 0.0) -> None:
+        """Gives the message back, to be delivered again after `delay` seconds."""
+        body = b'-NAK {"delay": %d}' % int(delay * 1e9) if delay > 0 else b"-NAK"
+        await self._js.publish_core(self._msg.reply, body)
+
+    async def in_progress(self) -> None:
+        """Asks for another `ack_wait`."""
+        await self._js.publish_core(self._msg.reply, b"+WPI")
+
+    async def term(self) -> None:
+        """Never deliver again. Write the dead letter first."""
+        await self._js.request(self._msg.reply, b"+TERM")
+
+
+class PullConsumer:
+    """Pulls batches from a durable consumer over one inbox of its own."""
+
+    def __init__(self, js: JetStream, stream: str, consumer: str) -> None:
+        self._js = js
+        self._subject = f"{_API}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._inbox = js.new_inbox()
+        self._numbers = itertools.count()
+        self._arrived: deque[InMessage] = deque()
+        self._wake = asyncio.Event()
+        self._open: int | None = None  # number of the pull whose end has not been seen
+        self._subscription: Any = None
+
+    async def fetch(self, most: int, wait_seconds: float) -> list[InMessage]:
+        """Up to `most` messages; returns as soon as there is at least one and nothing more is at hand.
+
+        An empty list after `wait_seconds` means that nothing came. Raises UnavailableError while disconnected.
+        """
+        if self._subscription is None:
+            self._subscription = await self._js.subscribe_core(f"{self._inbox}.*", self._on_message)
+        if not self._arrived:
+            await self._pull(most, wait_seconds)
+        return [self._arrived.popleft() for _ in range(min(most, len(self._arrived)))]
+
+    async def _pull(self, most: int, wait_seconds: float) -> None:
+        generation = self._js.generation
+        self._open = next(self._numbers)
+        request: dict[str, Any] = {"batch": most, "expires": int(wait_seconds * 1e9)}
+        self._wake.clear()
+        reply = f"{self._inbox}.{self._open}"
+        # First whatever is there (`no_wait` answers at once), then, only when there is nothing, wait for one.
+        await self._js.publish_core(self._subject, msgspec.json.encode({**request, "no_wait": True}), reply=reply)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_seconds + 0.5
+        while self._open is not None and len(self._arrived) < most:
+            if self._js.generation != generation or not self._js.connected:
+                return  # the server lost our pull; what it sent meanwhile comes again after ack_wait
+            try:
+                # Short slices: a lost connection is noticed in this time and not at the end of the wait.
+                async with asyncio.timeout(min(0.25, max(0.0, deadline - loop.time()))):
+                    await self._wake.wait()
+            except TimeoutError:
+                if loop.time() >= deadline:
+                    return
+            self._wake.clear()
+
+    async def _on_message(self, msg: Msg) -> None:
+        if msg.reply:
+            self._arrived.append(InMessage(self._js, msg))
+        elif msg.subject == f"{self._inbox}.{self._open}":  # a status line: this pull is over
+            self._open = None
+        self._wake.set()
+
+    def take_back(self) -> list[InMessage]:
+        """What arrived and was not fetched: to be given back (`nak`) before leaving."""
+        left = list(self._arrived)
+        self._arrived.clear()
+        return left
+
+
+class JetStream:
+    """A connection that heals itself. Create it with `JetStream.connect`."""
+
+    def __init__(self, nc: Client, timeout_seconds: float) -> None:
+        self._nc = nc
+        self._timeout = timeout_seconds
+        self.generation = 0  # grows with every reconnect
+
+    @classmethod
+    async def connect(cls, url: str, *, name: str, timeout_seconds: float = 2.0) -> Self:
+        """Waits for the server with back-off for as long as it takes."""
+        nc = Client()
+        self = cls(nc, timeout_seconds)
+
+        async def reconnected() -> None:
+            self.generation += 1
+            log.info("nats_reconnected", url=nc.connected_url.netloc if nc.connected_url else None)
+
+        async def disconnected() -> None:
+            log.warning("nats_disconnected")
+
+        async def error(exc: Exception) -> None:
+            if not isinstance(exc, (ConnectionError, nats.errors.Error, OSError)):
+                log.error("nats_error", error=repr(exc))
+
+        delay = 0.05
+        while True:
+            try:
+                await nc.connect(
+                    url,
+                    name=name,
+                    max_reconnect_attempts=-1,  # the default gives up for good after 60
+                    reconnect_time_wait=0.1,
+                    connect_timeout=2,
+                    pending_size=0,  # refuse at once while disconnected instead of buffering
+                    ping_interval=5,
+                    max_outstanding_pings=2,
+                    allow_reconnect=True,
+                    reconnected_cb=reconnected,
+                    disconnected_cb=disconnected,
+                    error_cb=error,
+                )
+                return self
+            except (nats.errors.Error, OSError, TimeoutError) as exc:
+                log.warning("nats_waiting", error=repr(exc))
+                await asyncio.sleep(delay)
+                delay = min(2.0, delay * 2)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._nc.close()
+
+    @property
+    def connected(self) -> bool:
+        return bool(self._nc.is_connected)
+
+    def new_inbox(self) -> str:
+        return str(self._nc.new_inbox())
+
+    # -- Core NATS -----------------------------------------------------------------------------------------
+
+    async def publish_core(self, subject: str, payload: bytes, *, reply: str = "") -> None:
+        """At most once. Raises UnavailableError while disconnected."""
+        if not self.connected:
+            raise UnavailableError
+        try:
+            await self._nc.publish(subject, payload, reply=reply)
+        except (nats.errors.Error, OSError) as exc:
+            raise UnavailableError from exc
+
+    async def subscribe_core(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Any:
+        """Subscribes; the subscription comes back by itself after a reconnect."""
+        return await self._nc.subscribe(subject, cb=callback)
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Msg:
+        """Raises UnavailableError when it was certainly not handled, OutcomeUnknownError when that is unknown."""
+        if not self.connected:
+            raise UnavailableError
+        try:
+            return await self._nc.request(
+                subject,
+                payload,
+                timeout=timeout_seconds or self._timeout,
+                headers=dict(headers) if headers else None,
+            )
+        except nats.errors.NoRespondersError as exc:
+            raise UnavailableError("JetStream does not answer on the server") from exc
+        except nats.errors.OutboundBufferLimitError as exc:
+            raise UnavailableError from exc
+        except (nats.errors.Error, OSError, TimeoutError) as exc:
+            raise OutcomeUnknownError from exc
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        message_id: str | None = None,
+        create_only: bool = False,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> PubAck:
+        """Stores one message. With `create_only`, RefusedError(WRONG_LAST_SEQUENCE) if the subject has one."""
+        all_headers = dict(headers or {})
+        if message_id is not None:
+            all_headers["Nats-Msg-Id"] = message_id
+        if create_only:
+            all_headers["Nats-Expected-Last-Subject-Sequence"] = "0"
+        reply = await self.request(subject, payload, headers=all_headers, timeout_seconds=timeout_seconds)
+        return _puback(reply.data)
+
+    async def increment(
+        self,
+        subject: str,
+        delta: int,
+        *,
+        message_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> PubAck:
+        """Adds `delta` to a counter; `PubAck.value` is the sum afterwards, None for a repeated message id."""
+        return await self.publish(
+            subject,
+            b"",
+            message_id=message_id,
+            headers={**(headers or {}), "Nats-Incr": f"{delta:+d}"},
+            timeout_seconds=timeout_seconds,
+        )
+
+    async def publish_batch(self, messages: Sequence[OutMessage], timeout_seconds: float = 5.0) -> PubAck:
+        """Stores all messages or none (ADR-50, at most 1,000). `PubAck.seq` is that of the last one.
+
+        All but the last are written as one buffer: the client's own publish costs some 20 us a message.
+        """
+        if not self.connected:
+            raise UnavailableError
+        batch_id = self.new_inbox().rsplit(".", 1)[-1]
+        buffer = bytearray()
+        for number, message in enumerate(messages[:-1], start=1):
+            buffer += _hpub(message, {"Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number)})
+        try:
+            if buffer:
+                await self._nc._send_command(bytes(buffer))
+                await self._nc._flush_pending()
+        except (nats.errors.Error, OSError) as exc:
+            raise OutcomeUnknownError from exc
+        last = messages[-1]
+        headers = {
+            **last.headers,
+            "Nats-Batch-Id": batch_id,
+            "Nats-Batch-Sequence": str(len(messages)),
+            "Nats-Batch-Commit": "1",
+        }
+        reply = await self.request(last.subject, last.payload, headers=headers, timeout_seconds=timeout_seconds)
+        return _puback(reply.data)
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def pull(self, stream: str, consumer: str) -> PullConsumer:
+        return PullConsumer(self, stream, consumer)
+
+    async def follow(
+        self, stream: str, start_seq: int, callback: Callable[[StoredMessage], Awaitable[None]], *, subject: str = ">"
+    ) -> Any:
+        """Calls back with every message from `start_seq` on, in order, for ever; gaps are re-read by the client."""
+
+        async def received(msg: Msg) -> None:
+            meta = msg.metadata
+            await callback(
+                StoredMessage(
+                    meta.sequence.stream, msg.subject, msg.data, msg.headers or {}, meta.timestamp.timestamp()
+                )
+            )
+
+        config = nats.js.api.ConsumerConfig(
+            deliver_policy=nats.js.api.DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=max(1, start_seq),
+            filter_subject=subject,
+        )
+        return await self._nc.jetstream().subscribe(
+            subject, stream=stream, cb=received, ordered_consumer=True, config=config
+        )
+
+    async def last_message(self, stream: str, subject: str) -> StoredMessage | None:
+        """The newest message of a subject, from the stream's leader; None if there is none."""
+        body = msgspec.json.encode({"last_by_subj": subject})
+        try:
+            answer = await self._api(f"STREAM.MSG.GET.{stream}", body)
+        except RefusedError as exc:
+            if exc.code == NO_MESSAGE_FOUND:
+                return None
+            raise
+        message = answer["message"]
+        return StoredMessage(
+            seq=message["seq"],
+            subject=message["subject"],
+            payload=_base64(message.get("data")),
+            headers=_headers(_base64(message.get("hdrs"))),
+            at=parse_time(message["time"]),
+        )
+
+    async def stream_state(self, stream: str) -> StreamState:
+        answer = await self._api(f"STREAM.INFO.{stream}")
+        state = answer["state"]
+        return StreamState(
+            messages=state["messages"],
+            size_bytes=state["bytes"],
+            first_seq=state["first_seq"],
+            last_seq=state["last_seq"],
+            server_time=parse_time(answer["ts"]),
+            config=answer["config"],
+        )
+
+    async def consumer_state(self, stream: str, consumer: str) -> ConsumerState:
+        """From the consumer's leader. Raises RefusedError if there is no such stream or consumer."""
+        answer = await self._api(f"CONSUMER.INFO.{stream}.{consumer}")
+        return ConsumerState(
+            pending=answer["num_pending"],
+            ack_pending=answer["num_ack_pending"],
+            redelivered=answer["num_redelivered"],
+            waiting=answer["num_waiting"],
+            ack_floor_seq=answer["ack_floor"]["stream_seq"],
+            delivered_seq=answer["delivered"]["stream_seq"],
+        )
+
+    async def purge_below(self, stream: str, seq: int) -> None:
+        """Removes every message with a sequence lower than `seq`."""
+        await self._api(f"STREAM.PURGE.{stream}", msgspec.json.encode({"seq": seq}))
+
+    async def kv_get(self, bucket: str, key: str) -> tuple[bytes, int] | None:
+        """Value and revision, or None."""
+        found = await self.last_message(f"KV_{bucket}", f"$KV.{bucket}.{key}")
+        if found is None or found.headers.get("KV-Operation"):
+            return None
+        return found.payload, found.seq
+
+    async def kv_put(self, bucket: str, key: str, value: bytes, *, revision: int | None = None) -> int:
+        """Returns the new revision. With `revision`, RefusedError(WRONG_LAST_SEQUENCE) if it is not the newest."""
+        headers = {} if revision is None else {"Nats-Expected-Last-Subject-Sequence": str(revision)}
+        return (await self.publish(f"$KV.{bucket}.{key}", value, headers=headers)).seq
+
+    # -- administration ------------------------------------------------------------------------------------
+
+    async def ensure_stream(self, config: Mapping[str, Any]) -> None:
+        """Creates the stream, or updates it where the wanted configuration differs."""
+        name = config["name"]
+        try:
+            await self._api(f"STREAM.CREATE.{name}", msgspec.json.encode(config))
+        except RefusedError as exc:
+            if exc.code != 10058:  # the name is in use with another configuration
+                raise
+            current = (await self._api(f"STREAM.INFO.{name}"))["config"]
+            await self._api(f"STREAM.UPDATE.{name}", msgspec.json.encode({**current, **config}))
+
+    async def ensure_consumer(self, stream: str, config: Mapping[str, Any]) -> None:
+        body = msgspec.json.encode({"stream_name": stream, "config": config})
+        await self._api(f"CONSUMER.CREATE.{stream}.{config['durable_name']}", body)
+
+    async def is_durable(self, streams: Sequence[str]) -> bool:
+        """True when these streams are in files and the server says that it syncs every write.
+
+        Read back from the server's own report; raises PeakclipError if the server does not tell.
+        """
+        for stream in streams:
+            config = (await self.stream_state(stream)).config
+            if config["storage"] != "file" or config.get("persist_mode") == "async":
+                return False
+        answer = await self._sys_report()
+        return bool(answer.get("config", {}).get("sync_always", False))
+
+    async def _sys_report(self) -> dict[str, Any]:
+        reply = await self.request("$SYS.REQ.SERVER.PING.JSZ", b"{}")
+        answer: dict[str, Any] = _decode(reply.data)
+        if "data" not in answer:
+            raise PeakclipError("The NATS user may not read the server's JetStream report ($SYS.REQ.SERVER.PING.JSZ).")
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    async def _api(self, call: str, body: bytes = b"") -> dict[str, Any]:
+        reply = await self.request(f"{_API}.{call}", body)
+        answer: dict[str, Any] = _decode(reply.data)
+        if error := answer.get("error"):
+            raise RefusedError(error.get("err_code", 0), error.get("description", "JetStream refused"))
+        return answer
+
+
+def _puback(body: bytes) -> PubAck:
+    answer = _decode(body)
+    if error := answer.get("error"):
+        raise RefusedError(error.get("err_code", 0), error.get("description", "JetStream refused"))
+    value = answer.get("val")
+    return PubAck(answer["seq"], answer.get("duplicate", False), int(value) if value is not None else None)
+
+
+def _hpub(message: OutMessage, extra: Mapping[str, str]) -> bytes:
+    lines = "".join(f"{key}: {value}\r\n" for key, value in (*message.headers.items(), *extra.items()))
+    head = f"NATS/1.0\r\n{lines}\r\n".encode()
+    size = len(head)
+    command = f"HPUB {message.subject} {size} {size + len(message.payload)}\r\n".encode()
+    return b"".join((command, head, message.payload, b"\r\n"))
+
+
+def _base64(text: str | None) -> bytes:
+    return msgspec.convert(text or "", bytes) if text else b""
+
+
+def _headers(block: bytes) -> dict[str, str]:
+    pairs = (line.partition(":") for line in block.decode().split("\r\n")[1:] if line)
+    return {key.strip(): value.strip() for key, _, value in pairs}

@@ -1,0 +1,102 @@
+"""The words on the wire: orders, frames of orders, worker telemetry, pool status.
+
+All are JSON; msgspec validates while it decodes. Times are epoch seconds (float) inside messages and RFC 3339
+at the HTTP edge. Counts and money are whole numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+
+
+class Order(msgspec.Struct, frozen=True, gc=False):
+    """One accepted flash-sale order, as it travels from the API through INTAKE and SECKILL to a worker."""
+
+    order_id: str  # UUID text, derived from tenant and idempotency key
+    tenant: str
+    customer_id: str
+    sale_id: str
+    quantity: int
+    fingerprint: str  # of customer and request body: tells a retry from a reused key
+    accepted_at: float  # epoch seconds, the API's clock
+
+
+class WorkerTelemetry(msgspec.Struct, frozen=True):
+    """What a worker says of itself once a second on `peakclip.telemetry.<pool>.<worker>`. Totals since its start."""
+
+    worker: str
+    pool: str
+    pid: int
+    at: float  # epoch seconds
+    finished: int  # messages taken to an end: committed, rejected or recognised as a repeat
+    failed: int  # attempts that ended in an error
+    busy_seconds: float  # time spent on messages, the wait for the limiter excluded
+    limiter_wait_seconds: float
+    starts_max_sliding_second: int
+    in_flight: int
+    draining: bool = False
+
+
+class PoolStatus(msgspec.Struct, frozen=True):
+    """What the controller knows and decided for a pool, on `peakclip.status.<pool>` after each tick.
+
+    `None` means unknown; it is never written as zero.
+    """
+
+    pool: str
+    at: float
+    limit_per_second: float
+    effective_per_second: float
+    paused: bool
+    lag_ready: int | None
+    lag_in_flight: int | None
+    oldest_seconds: float | None
+    arrival_per_second: float | None
+    drain_per_second: float | None
+    per_worker_per_second: float | None
+    workers_current: int
+    workers_desired: int
+    workers_ceiling: int | None
+    eta_seconds: float | None  # None: unknown, or never at this rate
+    reason: str
+    binding_constraint: str
+    processed_total: int
+    failed_total: int
+    average_processing_seconds: float | None
+    starts_max_sliding_second: int | None
+
+
+_encoder = msgspec.json.Encoder()
+_order_decoder = msgspec.json.Decoder(Order)
+
+encode = _encoder.encode
+
+
+def encode_frame(orders: Iterable[Order]) -> bytes:
+    """One order per line, so that the relay can take a frame apart without encoding anything again."""
+    return _encoder.encode_lines(orders)
+
+
+def split_frame(body: bytes) -> list[bytes]:
+    """The encoded orders of a frame, in the order of acceptance."""
+    return body.splitlines()
+
+
+def decode_frame(body: bytes) -> list[Order]:
+    """Raises msgspec.DecodeError or msgspec.ValidationError for anything that is not a frame."""
+    return _order_decoder.decode_lines(body)
+
+
+def decode_order(body: bytes) -> Order:
+    """Raises msgspec.DecodeError or msgspec.ValidationError."""
+    return _order_decoder.decode(body)
+
+
+def order_id(tenant: str, idempotency_key: str) -> str:
+    """The same tenant and key always name the same order, so a retry needs no look-up."""
+    digest = hashlib.blake2b(f"{tenant}\0{idempotency_key}".encode(), digest_size=16).hexdigest()
+    # RFC 9562 version 8 (custom) and variant bits, so that every UUID parser takes it.
+    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-8{digest[17:20]}-{digest[20:]}"

@@ -1,0 +1,127 @@
+"""The life of a process: start, readiness, management port, drain on SIGTERM, exit 0.
+
+    async def run(service: Service) -> None:
+        service.spawn("telemetry", publish_telemetry())
+        service.ready()
+        await service.stopping.wait()
+
+    run_service("worker", settings, run)
+
+Side tasks have names; one that dies stops the process loudly, because a process that has lost its telemetry or
+its lease is worse than one that is restarted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from peakclip import telemetry
+from peakclip.settings import Settings
+
+log = structlog.get_logger()
+
+
+class Service:
+    """What a running process knows of its own life."""
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self._ready = False
+        self._checks: dict[str, Callable[[], bool]] = {}
+        self._side_tasks: set[asyncio.Task[None]] = set()
+        self.failure: BaseException | None = None
+        self.management_port = 0
+
+    def ready(self) -> None:
+        """Start-up is complete: /readyz answers 200 from now on, while the checks hold and no stop is asked for."""
+        self._ready = True
+        log.info("ready", pid=os.getpid(), management_port=self.management_port)
+
+    def check(self, name: str, holds: Callable[[], bool]) -> None:
+        """Adds a condition of readiness, for example the connection to NATS."""
+        self._checks[name] = holds
+
+    def missing(self) -> list[str]:
+        """Why the process is not ready; empty when it is."""
+        reasons = [] if self._ready else ["starting"]
+        if self.stopping.is_set():
+            reasons.append("stopping")
+        return reasons + [name for name, holds in self._checks.items() if not holds()]
+
+    def spawn(self, name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Runs a side task for the life of the process; if it fails, the process stops with exit 1."""
+        task = asyncio.create_task(work, name=name)
+        self._side_tasks.add(task)
+        task.add_done_callback(self._side_task_done)
+        return task
+
+    def _side_task_done(self, task: asyncio.Task[None]) -> None:
+        self._side_tasks.discard(task)
+        if task.cancelled() or task.exception() is None:
+            return
+        self.failure = task.exception()
+        log.error("side_task_died", task=task.get_name(), exc_info=self.failure)
+        self.stopping.set()
+
+    async def cancel_side_tasks(self) -> None:
+        tasks = list(self._side_tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def run_service(process: str, settings: Settings, run: Callable[[Service], Awaitable[None]]) -> None:
+    """Runs `run` until it returns; SIGTERM and SIGINT set `service.stopping`. Exits 1 if a side task died."""
+    telemetry.configure_logging(process, json=settings.log_json)
+
+    async def main() -> Service:
+        service = Service()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, service.stopping.set)
+        async with _management(service, settings):
+            try:
+                await run(service)
+            finally:
+                service.stopping.set()
+                await service.cancel_side_tasks()
+        log.info("stopped")
+        return service
+
+    if uvloop.run(main()).failure is not None:
+        raise SystemExit(1)
+
+
+@contextlib.asynccontextmanager
+async def _management(service: Service, settings: Settings) -> AsyncIterator[None]:
+    async def livez(_: web.Request) -> web.Response:
+        return web.json_response({"status": "alive", "pid": os.getpid()})
+
+    async def readyz(_: web.Request) -> web.Response:
+        missing = service.missing()
+        return web.json_response(
+            {"status": "not ready" if missing else "ready", "missing": missing}, status=503 if missing else 200
+        )
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=telemetry.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    app = web.Application()
+    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.management_host, settings.management_port)
+        await site.start()
+        service.management_port = runner.addresses[0][1]
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,48 @@
+"""Settings that every process has. Read from the environment, prefix PEAKCLIP_, validated at start."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn, Self
+
+import pydantic
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One class per process derives from this; a wrong value ends the process with one sentence and exit 2."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PEAKCLIP_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    """Where NATS is, with user and password if it wants them."""
+
+    database_url: str = "postgresql://127.0.0.1:5432/peakclip"
+    """Where PostgreSQL is."""
+
+    management_host: str = "127.0.0.1"
+    """Address of /livez, /readyz and /metrics. Never routed to clients."""
+
+    management_port: int = pydantic.Field(default=0, ge=0, le=65535)
+    """Port of the management address; 0 takes a free one and logs it."""
+
+    log_json: bool = True
+    """JSON log lines; false for people at a terminal."""
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """From the environment; `overrides` that are not None win. Ends the process with exit 2 on a bad value."""
+        try:
+            return cls(**{key: value for key, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+        except pydantic.ValidationError as exc:
+            refuse(exc)
+
+
+def refuse(exc: pydantic.ValidationError) -> NoReturn:
+    """One sentence per wrong setting on stderr, then exit 2."""
+    for error in exc.errors():
+        name = "PEAKCLIP_" + "_".join(str(part) for part in error["loc"]).upper()
+        print(f"{name}: {error['msg']} (got {error['input']!r})", file=sys.stderr)  # noqa: T201
+    raise SystemExit(2)

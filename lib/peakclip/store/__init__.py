@@ -1,0 +1,42 @@
+"""PostgreSQL: the pool, the named queries in `queries/`, the migrations in `migrations/` (applied by dbmate).
+
+The database decides: once-only, stock and per-customer limits are conditional statements here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import asyncpg
+import structlog
+
+log = structlog.get_logger()
+
+# What asyncpg raises when the server is away, restarting or has closed the connection. Retry; nothing is wrong.
+DATABASE_AWAY = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError,
+                 asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError, TimeoutError)  # fmt: skip
+
+
+@cache
+def query(name: str) -> str:
+    """The text of `queries/<name>.sql`."""
+    return resources.files(__package__).joinpath("queries", f"{name}.sql").read_text()
+
+
+async def connect(url: str, *, min_size: int = 1, max_size: int = 4, command_timeout: float = 10.0) -> Any:
+    """A pool; waits with back-off until the server answers and the schema is there."""
+    delay = 0.1
+    while True:
+        try:
+            pool = await asyncpg.create_pool(
+                url, min_size=min_size, max_size=max_size, command_timeout=command_timeout, timeout=5
+            )
+            await pool.fetchval("select 1 from sales limit 1")
+            return pool
+        except (*DATABASE_AWAY, asyncpg.UndefinedTableError, asyncpg.InvalidCatalogNameError) as exc:
+            log.warning("database_waiting", error=repr(exc))
+            await asyncio.sleep(delay)
+            delay = min(2.0, delay * 2)

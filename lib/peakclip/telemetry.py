@@ -1,0 +1,71 @@
+"""Prometheus metrics of every process (names: the contract, 7.7), and structured logs.
+
+On one machine the processes share PROMETHEUS_MULTIPROC_DIR, and the stack's management port adds them up.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_LATEST = "livemostrecent"  # several processes: the newest value of one that lives
+
+LAG = Gauge("peakclip_lag_messages", "Messages not yet finished.", ["pool", "state"], multiprocess_mode=_LATEST)
+ARRIVAL = Gauge("peakclip_arrival_per_second", "Messages arriving.", ["pool"], multiprocess_mode=_LATEST)
+DRAIN = Gauge("peakclip_drain_per_second", "Messages finished.", ["pool"], multiprocess_mode=_LATEST)
+LIMIT = Gauge("peakclip_limit_per_second", "The configured rate.", ["pool"], multiprocess_mode=_LATEST)
+EFFECTIVE_LIMIT = Gauge(
+    "peakclip_effective_limit_per_second", "The rate in force.", ["pool"], multiprocess_mode=_LATEST
+)
+WORKERS = Gauge("peakclip_workers", "Workers.", ["pool", "state"], multiprocess_mode=_LATEST)
+ETA = Gauge("peakclip_eta_seconds", "Time to an empty queue; NaN: unknown.", ["pool"], multiprocess_mode=_LATEST)
+MAX_STARTS = Gauge(
+    "peakclip_starts_max_sliding_second",
+    "Most starts in any sliding second.",
+    ["pool"],
+    multiprocess_mode=_LATEST,
+)
+DEAD_LETTERS = Gauge("peakclip_dead_letters", "Dead letters.", ["pool"], multiprocess_mode=_LATEST)
+OUTBOX = Gauge("peakclip_outbox_rows", "Outbox rows not yet published.", multiprocess_mode=_LATEST)
+PROCESSED = Counter("peakclip_processed_total", "Messages finished, by outcome.", ["pool", "outcome"])
+DECISIONS = Counter("peakclip_decisions_total", "Decisions of the controller.", ["pool", "reason"])
+PROCESSING = Histogram(
+    "peakclip_processing_seconds", "From start to commit, per batch.", ["pool"], buckets=_SECONDS
+)
+QUEUE_DELAY = Histogram("peakclip_queue_delay_seconds", "From acceptance to start.", ["pool"], buckets=_SECONDS)
+LIMITER_WAIT = Histogram("peakclip_limiter_wait_seconds", "Wait for a ticket.", ["pool"], buckets=_SECONDS)
+ACCEPT = Histogram("peakclip_accept_seconds", "From request to durable answer.", buckets=_SECONDS)
+COMMIT_BATCH = Histogram(
+    "peakclip_commit_batch_orders", "Orders per frame.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
+)
+
+
+def exposition() -> bytes:
+    """The text that Prometheus scrapes: of all processes when they share a folder, else of this one."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+    return generate_latest()
+
+
+def configure_logging(process: str, *, json: bool = True) -> None:
+    """Log lines on stderr: JSON with a stable `event`, or readable lines for a person at a terminal."""
+    renderer = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.dict_tracebacks, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")

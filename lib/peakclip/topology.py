@@ -1,0 +1,138 @@
+"""Streams, consumers and subjects: declared once, created by `ensure()`, used by every process.
+
+Everything an order depends on is stored in files on a server with `sync_interval: always`; only the tickets
+of the limiter live in memory, since a lost ticket lowers the rate for a quarter of a second and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from peakclip.jetstream import JetStream
+
+INTAKE: Final = "INTAKE"  # frames: what API processes have accepted, many orders in one message
+SECKILL: Final = "SECKILL"  # one message per flash-sale order, put there by the relay
+STOCK: Final = "STOCK"  # admission counters, one subject per sale, with their whole history
+TICKETS: Final = "TICKETS"  # the limiter's window counters
+EVENTS: Final = "EVENTS"  # what has happened to orders, from the outbox
+PACE: Final = "PACE"  # key-value bucket: one key per pool, the rate schedule
+
+ORDERS_POOL: Final = "orders"
+
+# JetStream counts nanoseconds.
+_SECOND: Final = 1_000_000_000
+_GIB: Final = 1 << 30
+
+MAX_ORDERS_PER_FRAME: Final = 256
+ACK_WAIT_SECONDS: Final = 10.0  # a killed worker's orders come back after this long
+
+FRAME_HEADER: Final = "Peakclip-Frame"  # id of the frame an order or a stock movement belongs to
+FRAME_ORDERS_HEADER: Final = "Peakclip-Orders"  # how many orders a frame holds; 0 marks a fence
+WORKER_TELEMETRY: Final = "peakclip.telemetry"  # Core NATS: peakclip.telemetry.<pool>.<worker>
+POOL_STATUS: Final = "peakclip.status"  # Core NATS: peakclip.status.<pool>, from the controller
+
+
+def frame_subject(frame_id: str) -> str:
+    """A frame's own subject: publishing with 'expected last sequence 0' makes it create-once."""
+    return f"intake.{frame_id}"
+
+
+def seckill_subject(sale_id: str) -> str:
+    return f"order.seckill.created.{sale_id}"
+
+
+def stock_subject(sale_id: str) -> str:
+    return f"stock.{sale_id}"
+
+
+def ticket_subject(pool: str, rate_milli: int, window: int) -> str:
+    """The counter of one limiter window: `tk.<pool>.<rate in orders per 1000 s>.<window number>`."""
+    return f"tk.{pool}.{rate_milli}.{window}"
+
+
+# Limits retention everywhere: a work-queue acknowledgement is a delete, and each delete is an fsync.
+# `discard: new`: a full stream refuses (503 to the client), it never drops an unfinished order.
+STREAMS: Final[dict[str, dict[str, Any]]] = {
+    INTAKE: {
+        "subjects": ["intake.>"],
+        "storage": "file",
+        "retention": "limits",
+        "discard": "new",
+        "max_bytes": 1 * _GIB,
+        "allow_direct": True,
+    },
+    SECKILL: {
+        "subjects": ["order.seckill.created.*"],
+        "storage": "file",
+        "retention": "limits",
+        "discard": "new",
+        "max_bytes": 4 * _GIB,
+        "allow_atomic": True,
+        "duplicate_window": 120 * _SECOND,
+        "allow_direct": True,
+    },
+    STOCK: {
+        "subjects": ["stock.*"],
+        "storage": "file",
+        "retention": "limits",
+        "allow_msg_counter": True,
+        # Longer than an outbox row may stay claimed: a repeated give-back must not count twice.
+        "duplicate_window": 3600 * _SECOND,
+        "allow_direct": True,
+    },
+    TICKETS: {
+        "subjects": ["tk.>"],
+        "storage": "memory",
+        "retention": "limits",
+        "allow_msg_counter": True,
+        "max_msgs_per_subject": 1,
+        "max_age": 20 * _SECOND,
+        "duplicate_window": 20 * _SECOND,  # may not exceed max_age
+        "allow_direct": True,
+    },
+    EVENTS: {
+        "subjects": [
+            "order.created",
+            "order.rejected",
+            "order.accepted",
+            "order.started",
+            "order.completed",
+            "order.cancelled",
+            "order.paid",
+            "review.created",
+            "review.replied",
+        ],
+        "storage": "file",
+        "retention": "limits",
+        "discard": "old",  # a log of what is already true in PostgreSQL
+        "max_bytes": 1 * _GIB,
+        "allow_atomic": True,
+        "duplicate_window": 120 * _SECOND,
+        "allow_direct": True,
+    },
+    f"KV_{PACE}": {
+        "subjects": [f"$KV.{PACE}.>"],
+        "storage": "file",
+        "retention": "limits",
+        "max_msgs_per_subject": 16,
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+        "discard": "new",
+        "allow_direct": True,
+    },
+}
+
+CONSUMERS: Final[dict[tuple[str, str], dict[str, Any]]] = {
+    (INTAKE, "relay"): {"max_ack_pending": 256, "ack_wait": 30 * _SECOND},
+    (STOCK, "reconciler"): {"max_ack_pending": 20_000, "ack_wait": 60 * _SECOND},
+    (SECKILL, ORDERS_POOL): {"max_ack_pending": 20_000, "ack_wait": int(ACK_WAIT_SECONDS * _SECOND)},
+}
+
+
+async def ensure(js: JetStream) -> None:
+    """Creates what is missing and updates what differs. Safe to run from every process at once."""
+    for name, config in STREAMS.items():
+        await js.ensure_stream({"name": name, "num_replicas": 1, **config})
+    for (stream, name), config in CONSUMERS.items():
+        defaults = {"durable_name": name, "ack_policy": "explicit", "deliver_policy": "all", "max_deliver": -1}
+        await js.ensure_consumer(stream, {**defaults, **config})
