@@ -67,6 +67,7 @@ class PoolStatus(msgspec.Struct, frozen=True):
     failed_total: int
     average_processing_seconds: float | None
     starts_max_sliding_second: int | None
+    burst: int | None = None  # starts that a sliding second may have above the limit
 
 
 _encoder = msgspec.json.Encoder()
