@@ -70,6 +70,7 @@ class StreamState:
     last_seq: int
     server_time: float  # epoch seconds on the leader at the moment of the answer
     config: Mapping[str, Any]
+    created: float = 0.0  # epoch seconds; another value: another stream, its counters start again at nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,6 +419,7 @@ class JetStream:
             last_seq=state["last_seq"],
             server_time=parse_time(answer["ts"]),
             config=answer["config"],
+            created=parse_time(answer["created"]),
         )
 
     async def consumer_state(self, stream: str, consumer: str) -> ConsumerState:
