@@ -400,14 +400,18 @@ class JetStream:
             if exc.code == NO_MESSAGE_FOUND:
                 return None
             raise
-        message = answer["message"]
-        return StoredMessage(
-            seq=message["seq"],
-            subject=message["subject"],
-            payload=_base64(message.get("data")),
-            headers=_headers(_base64(message.get("hdrs"))),
-            at=parse_time(message["time"]),
-        )
+        return _stored(answer["message"])
+
+    async def message_from(self, stream: str, seq: int) -> StoredMessage | None:
+        """The first message with this sequence or a higher one, from the stream's leader; None if there is none."""
+        body = msgspec.json.encode({"seq": seq, "next_by_subj": ">"})
+        try:
+            answer = await self._api(f"STREAM.MSG.GET.{stream}", body)
+        except RefusedError as exc:
+            if exc.code == NO_MESSAGE_FOUND:
+                return None
+            raise
+        return _stored(answer["message"])
 
     async def stream_state(self, stream: str) -> StreamState:
         answer = await self._api(f"STREAM.INFO.{stream}")
@@ -501,6 +505,16 @@ def _puback(body: bytes) -> PubAck:
         raise RefusedError(error.get("err_code", 0), error.get("description", "JetStream refused"))
     value = answer.get("val")
     return PubAck(answer["seq"], answer.get("duplicate", False), int(value) if value is not None else None)
+
+
+def _stored(message: Mapping[str, Any]) -> StoredMessage:
+    return StoredMessage(
+        seq=message["seq"],
+        subject=message["subject"],
+        payload=_base64(message.get("data")),
+        headers=_headers(_base64(message.get("hdrs"))),
+        at=parse_time(message["time"]),
+    )
 
 
 def _hpub(message: OutMessage, extra: Mapping[str, str]) -> bytes:
