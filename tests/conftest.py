@@ -1,0 +1,106 @@
+"""Real servers for the tests: one nats-server and one PostgreSQL per run, clean data per test.
+
+Nothing starts unless a test asks for it. Session fixtures are synchronous, since every test has its own loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from peakclip import topology
+from peakclip.cli.migrate import migrate
+from peakclip.jetstream import JetStream
+from peakclip.local.nats import NatsServer
+from peakclip.local.postgres import PostgresServer
+
+_TEMPLATE = "peakclip_template"
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    """Not pytest's own folder: that is closed to the account which PostgreSQL gets when the tests run as root."""
+    with tempfile.TemporaryDirectory(prefix="peakclip-tests-") as name:
+        if os.geteuid() == 0:
+            Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def nats_server(server_directory: Path) -> Iterator[NatsServer]:
+    """`.url`, and async `kill()`, `start()`, `restart()`, `stop()`."""
+    server = NatsServer(server_directory / "nats").prepare()
+    asyncio.run(server.start())
+    yield server
+    asyncio.run(server.stop())
+
+
+@pytest.fixture
+def nats_url(nats_server: NatsServer) -> str:
+    return nats_server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_directory: Path) -> Iterator[PostgresServer]:
+    server = PostgresServer(server_directory / "postgres").prepare()
+    asyncio.run(server.start())
+    asyncio.run(migrate(server.url_of(_TEMPLATE)))
+    yield server
+    asyncio.run(server.stop())
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres_server: PostgresServer) -> str:
+    """One migrated database for the whole run."""
+    asyncio.run(_create(postgres_server, "peakclip"))
+    return postgres_server.url_of("peakclip")
+
+
+@pytest.fixture
+async def fresh_database_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """A migrated database of this test alone, for tests that start processes."""
+    await postgres_server.start()
+    name = f"test_{secrets.token_hex(6)}"
+    await _create(postgres_server, name)
+    yield postgres_server.url_of(name)
+    await postgres_server.start()
+    connection = await asyncpg.connect(postgres_server.url_of("postgres"))
+    await connection.execute(f"drop database {name} with (force)")
+    await connection.close()
+
+
+@pytest.fixture
+async def database(fresh_database_url: str) -> AsyncIterator[Any]:
+    """An asyncpg pool on the test's own database."""
+    async with asyncpg.create_pool(fresh_database_url, min_size=1, max_size=8) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def js(nats_server: NatsServer) -> AsyncIterator[JetStream]:
+    """Connected, with nothing but the declared streams and consumers, all empty."""
+    await nats_server.start()  # a test may have killed it
+    async with await JetStream.connect(nats_server.url, name="test") as connection:
+        await wipe(connection)
+        await topology.ensure(connection)
+        yield connection
+
+
+async def wipe(connection: JetStream) -> None:
+    """Deletes every stream."""
+    for name in (await connection._api("STREAM.NAMES")).get("streams") or []:
+        await connection._api(f"STREAM.DELETE.{name}")
+
+
+async def _create(server: PostgresServer, name: str) -> None:
+    connection = await asyncpg.connect(server.url_of("postgres"))
+    await connection.execute(f"create database {name} template {_TEMPLATE}")
+    await connection.close()
