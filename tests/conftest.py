@@ -27,7 +27,7 @@ _TEMPLATE = "peakclip_template"
 
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
-    """Not pytest's own folder: that is closed to the account which PostgreSQL gets when the tests run as root."""
+    """Not pytest's own folder: that is closed to the account of PostgreSQL when root runs the tests."""
     with tempfile.TemporaryDirectory(prefix="peakclip-tests-") as name:
         if os.geteuid() == 0:
             Path(name).chmod(0o711)

@@ -1,4 +1,4 @@
-"""`peakclip migrate`: brings the database to the schema of this version. Safe to run from several places at once."""
+"""`peakclip migrate`: brings the database to the schema of this version. Several may run at once."""
 
 from __future__ import annotations
 
@@ -65,9 +65,10 @@ async def _connect(url: str) -> Any:
 def _dbmate(url: str, action: str, *, may_fail: bool = False) -> None:
     """The URL holds the password, so it goes by the environment, which only the owner can see."""
     program = Path(sysconfig.get_path("scripts")) / "dbmate"
-    folder = resources.files(store).joinpath("migrations")
+    folder = str(resources.files(store).joinpath("migrations"))
+    name = str(program) if program.exists() else "dbmate"
     done = subprocess.run(  # noqa: S603
-        [str(program) if program.exists() else "dbmate", "--no-dump-schema", "--migrations-dir", str(folder), action],
+        [name, "--no-dump-schema", "--migrations-dir", folder, action],
         env={**os.environ, "DATABASE_URL": _without_ssl(url)},
         capture_output=True,
         text=True,

@@ -24,17 +24,17 @@ def unprivileged() -> Account:
     try:
         entry = pwd.getpwnam("nobody")
     except KeyError:
-        others = sorted((entry for entry in pwd.getpwall() if entry.pw_uid > 0), key=lambda entry: -entry.pw_uid)
+        others = [other for other in pwd.getpwall() if other.pw_uid > 0]
         if not others:
             raise ProcessError(
                 "PostgreSQL does not run as root and this machine has no other account: run as another user."
             ) from None
-        entry = others[0]
+        entry = max(others, key=lambda other: other.pw_uid)
     return Account(entry.pw_uid, entry.pw_gid)
 
 
 def allows(mode: int, owner: Account, account: Account, wanted: int) -> bool:
-    """Whether a file of this mode and owner gives `account` the rights in `wanted` (for all three classes)."""
+    """Whether a file of this mode and owner gives `account` the rights in `wanted` (bits of all classes)."""
     if owner.uid == account.uid:
         mask = stat.S_IRWXU
     elif owner.gid == account.gid:

@@ -1,7 +1,7 @@
-"""Becomes another program that does not outlive its parent. Run by path with `python -I -S`, needs no package.
+"""Becomes another program that does not outlive its parent. Run by path with `python -I -S`: no packages.
 
-A small program of its own, and not a `preexec_fn`: code between fork and exec can deadlock in a process that has
-threads. After `exec` the process id is still that of this script, so the parent watches the right process.
+A small program of its own, and not a `preexec_fn`: code between fork and exec can deadlock in a process that
+has threads. After `exec` the process id is still that of this script: the parent watches the right process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main() -> None:
     # Python ignores these two, and what is ignored stays so across exec.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only; elsewhere the parent's orderly stop must do
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only; elsewhere an orderly stop must do
     with contextlib.suppress(OSError):
         os.nice(nice)
     if uid:
@@ -32,7 +32,7 @@ def main() -> None:
         prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)  # after setuid, which would clear it
         if os.getppid() != parent:
             raise SystemExit(1)  # the parent died before prctl: no signal will ever come
-    os.execv(argv[0], argv)
+    os.execv(argv[0], argv)  # noqa: S606 - argv comes from our own parent
 
 
 if __name__ == "__main__":

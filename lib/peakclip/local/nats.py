@@ -111,7 +111,7 @@ def check_version(text: str) -> None:
     version = parse_version(text)
     if version < _MINIMUM:
         have, need = (".".join(str(part) for part in item) for item in (version, _MINIMUM))
-        raise ProcessError(f"nats-server {have} is too old: {need} or newer is needed to keep what it acknowledges.")
+        raise ProcessError(f"nats-server {have} is too old: {need} or newer keeps what it acknowledges.")
 
 
 @cache

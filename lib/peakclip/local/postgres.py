@@ -1,8 +1,8 @@
 """A real PostgreSQL 18 on this machine: durable commits, a password, TCP on the loopback, no socket file.
 
-PostgreSQL refuses to run as root. Then it runs as `nobody`, who must be able to enter the folder of the data and
-read the programs; where a closed home is in the way, the data go to /var/lib/peakclip and the programs are
-copied beside them.
+PostgreSQL refuses to run as root. Then it runs as `nobody`, who must be able to enter the folder of the data
+and read the programs; where a closed home is in the way, the data go to /var/lib/peakclip and the programs
+are copied beside them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final, Self
 
 import asyncpg
+import psutil
 
 from peakclip.local import accounts, launch
 from peakclip.local.files import read_json, write_json
@@ -89,7 +90,7 @@ class PostgresServer(Server):
             log=self._log,
             readiness=self._answers,
             account=self._account,
-            stop_signal=signal.SIGINT,  # fast shutdown: rolls back what is open, SIGTERM would wait for clients
+            stop_signal=signal.SIGINT,  # fast: rolls back what is open; SIGTERM would wait for clients
             stop_seconds=20,
             death_signal=signal.SIGINT,
         )
@@ -209,11 +210,10 @@ def _open_for_reading(top: Path) -> None:
 def _clear_stale_pid(data: Path, patience_seconds: float = 30.0) -> None:
     """Waits for a server that is still going down, and removes the pid file of one that is gone.
 
-    After a reboot, or in a new container, the number in the file may belong to any process of the same account,
-    and PostgreSQL would refuse to start. The caller holds the lock of the data folder, so no live stack owns it.
+    After a reboot, or in a new container, the number in the file may belong to any process of the same
+    account, and PostgreSQL would refuse to start. The caller holds the lock of the folder, so no live
+    stack owns it.
     """
-    import psutil  # noqa: PLC0415
-
     pid_file = data / "postmaster.pid"
     deadline = time.monotonic() + patience_seconds
     while True:

@@ -17,11 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from peakclip.errors import PeakclipError
 from peakclip.local import launch
 
 _POLL_SECONDS: Final = 0.02
-_EXITED: Final = os.WEXITED | os.WNOHANG | os.WNOWAIT  # look, do not reap: the zombie keeps the pid from reuse
+# Look, do not reap: the zombie keeps its pid from being used again.
+_EXITED: Final = os.WEXITED | os.WNOHANG | os.WNOWAIT
 _LOG_TAIL_BYTES: Final = 2000
 
 
@@ -66,7 +69,7 @@ class Child:
         numbers = [str(spec.account.uid), str(spec.account.gid), str(spec.nice)]
         descriptor = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            self._popen = subprocess.Popen(
+            self._popen = subprocess.Popen(  # noqa: S603
                 [*head, *numbers, *spec.argv],
                 env=dict(spec.env),
                 stdin=subprocess.DEVNULL,
@@ -93,7 +96,7 @@ class Child:
         return self._popen.returncode
 
     async def exited(self) -> int:
-        """Waits for the end, ends what it left behind in its process group, reaps it, returns its exit code."""
+        """Waits for the end, ends what it left behind in its process group, reaps it: its exit code."""
         await self._wait_exit()
         await self._end_group()
         return self._popen.wait()
@@ -136,7 +139,7 @@ class Child:
     async def _wait_exit(self) -> None:
         """By pidfd where there is one, else by looking now and then."""
         if self._popen.returncode is not None or not hasattr(os, "pidfd_open"):
-            while self.running:
+            while self.running:  # noqa: ASYNC110 - nothing sets an event here
                 await asyncio.sleep(_POLL_SECONDS)
             return
         loop = asyncio.get_running_loop()
@@ -166,8 +169,6 @@ class Child:
 
 def group_members(leader: int) -> list[int]:
     """Living processes of the group, its leader excepted."""
-    import psutil  # noqa: PLC0415
-
     found = []
     for process in psutil.process_iter(["status"]):
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -9,7 +9,7 @@ from peakclip.local.process import Child, ProcessError, ProcessSpec
 
 
 def minimal_env() -> dict[str, str]:
-    """For programs that need nothing of ours: no secret, no PG* or PEAKCLIP_* variable gets in by accident."""
+    """For programs that need nothing of ours: no secret, no PG* or PEAKCLIP_* variable gets in."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
     return {**kept, "LC_ALL": "C"}
 
