@@ -1,0 +1,136 @@
+"""The control loop: look through the ports, decide, act, tell. It knows neither processes nor Kubernetes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import structlog
+
+from peakclip.messages import PoolStatus
+from peakclip_operator.plan import Decision, Memory, Observation, PoolSpec, decide
+from peakclip_operator.ports import PaceReading, Ports, Telemetry, WorkerSample
+from peakclip_operator.report import export, pool_status
+
+log = structlog.get_logger()
+
+_T = TypeVar("_T")
+PORT_SECONDS = 1.5  # a port that takes longer is unknown at this tick
+
+
+class ControlLoop:
+    """Decides for one pool. `clock` gives epoch seconds; the simulation passes a virtual one."""
+
+    def __init__(
+        self,
+        pool: str,
+        spec: PoolSpec,
+        ports: Ports,
+        *,
+        clock: Callable[[], float] = time.time,
+        tick_seconds: float = 0.5,
+    ) -> None:
+        self._pool = pool
+        self._ports = ports
+        self._clock = clock
+        self._tick_seconds = tick_seconds
+        self._failing: set[str] = set()
+        self._told: tuple[int, str] | None = None
+        self.spec = spec
+        self.memory = Memory()
+        self.decision: Decision | None = None
+        self.status: PoolStatus | None = None
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Ticks until `stopping` is set."""
+        loop = asyncio.get_running_loop()
+        while not stopping.is_set():
+            next_tick = loop.time() + self._tick_seconds
+            await self.tick()
+            try:
+                async with asyncio.timeout_at(next_tick):
+                    await stopping.wait()
+            except TimeoutError:
+                continue
+
+    async def tick(self) -> Decision:
+        """One look, one decision, and what follows from it."""
+        now = self._clock()
+        lag, heard, workers, pace = await asyncio.gather(
+            self._ask("lag", self._ports.lag.read),
+            self._ask("telemetry", lambda: self._ports.telemetry.read(now)),
+            self._ask("scaler", self._ports.scaler.current),
+            self._ask("pace", self._ports.pace.read),
+        )
+        if pace is not None:  # else the last known rate stays the wish
+            self.spec = _with_pace(self.spec, pace)
+        observation = Observation(
+            lag=lag,
+            totals=heard.totals if heard else None,
+            replicas=workers.running + workers.starting if workers else None,
+        )
+        decision, self.memory = decide(self.spec, observation, self.memory, now)
+        self._tell(decision, observation.replicas)
+        if observation.replicas != decision.replicas:
+            idle_first = _idle_first(heard)
+            await self._ask("scaler", lambda: self._ports.scaler.scale_to(decision.replicas, idle_first))
+        if pace is not None and decision.rate != pace.effective_per_second:
+            await self._ask("pace", lambda: self._ports.pace_sink.set_effective(decision.rate))
+        status = pool_status(self._pool, self.spec, observation, decision, (now, workers, heard))
+        export(status, workers)
+        await self._ask("status", lambda: self._ports.status.publish(status))
+        self.decision, self.status = decision, status
+        return decision
+
+    async def _ask(self, port: str, call: Callable[[], Awaitable[_T]]) -> _T | None:
+        """None when the port fails, whatever the failure: the other ports go on."""
+        try:
+            async with asyncio.timeout(PORT_SECONDS):
+                answer = await call()
+        except Exception as exc:  # noqa: BLE001 - logged, and unknown from here on
+            if port not in self._failing:
+                self._failing.add(port)
+                log.warning("port_failing", pool=self._pool, port=port, error=repr(exc))
+            return None
+        if port in self._failing:
+            self._failing.discard(port)
+            log.info("port_back", pool=self._pool, port=port)
+        return answer
+
+    def _tell(self, decision: Decision, observed: int | None) -> None:
+        """A line for each change of the number or of its reason, and none for a decision like the last."""
+        told = (decision.replicas, decision.reason)
+        if told == self._told:
+            return
+        before = self._told[0] if self._told else observed
+        self._told = told
+        log.info(
+            "scaled" if before != decision.replicas else "decided",
+            pool=self._pool,
+            before=before,
+            replicas=decision.replicas,
+            reason=decision.reason,
+            binding_constraint=decision.binding_constraint,
+            ceiling=decision.ceiling,
+            valid=decision.valid,
+            inputs={
+                key: round(value, 3) if value is not None else None for key, value in decision.inputs.items()
+            },
+        )
+
+
+def _with_pace(spec: PoolSpec, pace: PaceReading) -> PoolSpec:
+    return replace(
+        spec,
+        limit_per_second=pace.limit_per_second,
+        effective_per_second=pace.effective_per_second,
+        paused=pace.paused,
+    )
+
+
+def _idle_first(heard: Telemetry | None) -> Sequence[WorkerSample]:
+    """Who loses least by being sent home; a worker that has not been heard of is not in the list."""
+    return sorted(heard.workers, key=lambda sample: sample.in_flight) if heard else ()

@@ -1,0 +1,12 @@
+"""The autoscaler's decision: plain functions over frozen dataclasses; `now` is an argument.
+
+Standard library only. No input or output, no clock, no logger, no metrics: a decision carries its reasons, and the loop tells them.
+"""
+
+from __future__ import annotations
+
+from peakclip_operator.plan.decide import Decision, Memory, decide
+from peakclip_operator.plan.observation import Lag, Observation, Totals
+from peakclip_operator.plan.spec import PoolSpec
+
+__all__ = ["Decision", "Lag", "Memory", "Observation", "PoolSpec", "Totals", "decide"]

@@ -1,0 +1,80 @@
+"""What is wanted of a pool. Rates are messages per second, durations are seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """The wish, with R taken from the live pace. Raises ValueError for a wish that contradicts itself."""
+
+    limit_per_second: float = 100.0
+    """R: what the database was sized for, over all workers together."""
+
+    effective_per_second: float | None = None
+    """What is in force at this moment, never above R in its effect; None means R itself."""
+
+    paused: bool = False
+    """Nothing may start: the number of workers is held so that resuming is immediate."""
+
+    min_replicas: int = 1
+    max_replicas: int = 20
+
+    utilization: float = 0.7
+    """Share of a worker's time that may be planned. Bounds the pool: more than R / (mu * utilization) workers
+    could only wait for each other's share of R."""
+
+    spare: float = 0.1
+    """Capacity on top of what is wanted. A start that no worker is free to take is lost (nothing is banked), so
+    a pool that can do exactly R in the mean does less than R."""
+
+    tolerance: float = 0.05
+    """A need this little above the present capacity is noise and adds no worker."""
+
+    catch_up_seconds: float = 120.0
+    """A backlog is to be gone after this long, if R allows it."""
+
+    start_seconds: float = 0.5
+    """From the decision to a worker that works."""
+
+    panic_window_seconds: float = 6.0
+    """Window of the arrival and drain rates: a burst is seen in the tick it arrives in."""
+
+    stable_window_seconds: float = 60.0
+    """Window of the rate of one worker, so that a slow second does not change the number of workers."""
+
+    forecast_window_seconds: float = 2.0
+    """Window of the arrivals in the ETA: shortly after a burst nothing arrives any more."""
+
+    stabilization_seconds: float = 60.0
+    """A worker is given back when none of the decisions of this long wanted it."""
+
+    gap_seconds: float = 5.0
+    """Counters not seen for this long start again: a rate across a gap would be a guess."""
+
+    prior_per_worker_per_second: float = 20.0
+    """mu before the first telemetry."""
+
+    min_busy_seconds: float = 1.0
+    min_attempts: int = 20
+    """mu is taken from telemetry once one of these two has been seen in the window."""
+
+    def __post_init__(self) -> None:
+        if self.max_replicas < 1 or not 0 <= self.min_replicas <= self.max_replicas:
+            raise ValueError(
+                "The smallest number of workers may not exceed the largest, which is at least 1."
+            )
+        if not 0 < self.utilization <= 1 or self.spare < 0 or (1 + self.spare) * self.utilization > 1:
+            raise ValueError("Utilization is between 0 and 1, and (1 + spare) * utilization is at most 1.")
+        if min(self.catch_up_seconds, self.prior_per_worker_per_second) <= 0:
+            raise ValueError("The catch-up time and the prior rate of a worker are above zero.")
+        if self.limit_per_second < 0 or (self.effective_per_second or 0) < 0:
+            raise ValueError("A limit is not negative.")
+
+    @property
+    def rate_per_second(self) -> float:
+        """R_effective: the limit in force, and never more than R."""
+        if self.effective_per_second is None:
+            return self.limit_per_second
+        return min(self.limit_per_second, self.effective_per_second)

@@ -1,0 +1,82 @@
+"""What the loop asks of the world. An adapter that cannot answer raises; it never makes up a zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from peakclip.messages import PoolStatus
+from peakclip_operator.plan import Lag, Totals
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSample:
+    """The newest word of a living worker."""
+
+    worker: str
+    pid: int
+    at: float
+    in_flight: int
+    draining: bool
+    starts_max_sliding_second: int
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    totals: Totals
+    workers: Sequence[WorkerSample]
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Processes or pods of a pool. `running + starting` is what was asked for, less what has died."""
+
+    running: int
+    starting: int
+    draining: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PaceReading:
+    limit_per_second: float
+    effective_per_second: float
+    paused: bool
+
+
+class LagSource(Protocol):
+    async def read(self) -> Lag: ...
+
+
+class TelemetrySource(Protocol):
+    async def read(self, now: float) -> Telemetry: ...
+
+
+class Scaler(Protocol):
+    async def current(self) -> Workers: ...
+
+    async def scale_to(self, replicas: int, idle_first: Sequence[WorkerSample]) -> None:
+        """Starts what is missing; gives back the front of `idle_first` first. Does not wait for either."""
+        ...
+
+
+class PaceSource(Protocol):
+    async def read(self) -> PaceReading: ...
+
+
+class PaceSink(Protocol):
+    async def set_effective(self, per_second: float) -> None: ...
+
+
+class StatusSink(Protocol):
+    async def publish(self, status: PoolStatus) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    lag: LagSource
+    telemetry: TelemetrySource
+    scaler: Scaler
+    pace: PaceSource
+    pace_sink: PaceSink
+    status: StatusSink

@@ -1,0 +1,76 @@
+"""One decision, told twice: the status on the wire and the gauges for Prometheus show the same numbers."""
+
+from __future__ import annotations
+
+import math
+
+from peakclip import telemetry
+from peakclip.messages import PoolStatus
+from peakclip_operator.plan import Decision, Observation, PoolSpec
+from peakclip_operator.ports import Telemetry, Workers
+
+
+def pool_status(
+    pool: str,
+    spec: PoolSpec,
+    observation: Observation,
+    decision: Decision,
+    seen: tuple[float, Workers | None, Telemetry | None],
+) -> PoolStatus:
+    """`seen` is the time of the tick, and what the scaler and the telemetry said at it."""
+    now, workers, heard = seen
+    lag, totals, inputs = observation.lag, observation.totals, decision.inputs
+    per_worker = None if inputs["per_worker_is_prior"] else inputs["per_worker_per_second"]
+    return PoolStatus(
+        pool=pool,
+        at=now,
+        limit_per_second=spec.limit_per_second,
+        effective_per_second=decision.rate,
+        paused=spec.paused,
+        lag_ready=lag.ready if lag else None,
+        lag_in_flight=lag.in_flight if lag else None,
+        oldest_seconds=lag.oldest_seconds if lag else None,
+        arrival_per_second=inputs["arrival_per_second"],
+        drain_per_second=inputs["drain_per_second"],
+        per_worker_per_second=per_worker,
+        workers_current=workers.running if workers else 0,
+        workers_desired=decision.replicas,
+        workers_ceiling=decision.ceiling,
+        eta_seconds=decision.eta_seconds,
+        reason=decision.reason,
+        binding_constraint=decision.binding_constraint,
+        processed_total=totals.finished if totals else 0,
+        failed_total=totals.failed if totals else 0,
+        average_processing_seconds=1 / per_worker if per_worker else None,
+        starts_max_sliding_second=_starts_max(heard),
+    )
+
+
+def _starts_max(heard: Telemetry | None) -> int | None:
+    """Known for a pool of one worker only: the maxima of several need not fall into the same second."""
+    if heard is None or len(heard.workers) != 1:
+        return None
+    return heard.workers[0].starts_max_sliding_second
+
+
+def export(status: PoolStatus, workers: Workers | None) -> None:
+    """Sets the gauges; unknown becomes NaN, which Prometheus draws as a gap."""
+    pool = status.pool
+    telemetry.LAG.labels(pool, "ready").set(_number(status.lag_ready))
+    telemetry.LAG.labels(pool, "in_flight").set(_number(status.lag_in_flight))
+    telemetry.ARRIVAL.labels(pool).set(_number(status.arrival_per_second))
+    telemetry.DRAIN.labels(pool).set(_number(status.drain_per_second))
+    telemetry.LIMIT.labels(pool).set(status.limit_per_second)
+    telemetry.EFFECTIVE_LIMIT.labels(pool).set(status.effective_per_second)
+    telemetry.ETA.labels(pool).set(_number(status.eta_seconds))
+    telemetry.MAX_STARTS.labels(pool).set(_number(status.starts_max_sliding_second))
+    telemetry.WORKERS.labels(pool, "desired").set(status.workers_desired)
+    telemetry.WORKERS.labels(pool, "ceiling").set(_number(status.workers_ceiling))
+    telemetry.WORKERS.labels(pool, "running").set(_number(workers.running if workers else None))
+    telemetry.WORKERS.labels(pool, "starting").set(_number(workers.starting if workers else None))
+    telemetry.WORKERS.labels(pool, "draining").set(_number(workers.draining if workers else None))
+    telemetry.DECISIONS.labels(pool, status.reason).inc()
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

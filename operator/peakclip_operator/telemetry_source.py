@@ -1,0 +1,91 @@
+"""What the workers of a pool say of themselves on Core NATS, once a second each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from peakclip import topology
+from peakclip.jetstream import JetStream
+from peakclip.messages import WorkerTelemetry
+from peakclip_operator.plan import Totals
+from peakclip_operator.ports import Telemetry, WorkerSample
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
+log = structlog.get_logger()
+
+SILENT_SECONDS = 5.0  # a worker not heard for this long is gone
+_REMEMBERED = 1000  # names of gone workers whose totals are still known, should one of them speak again
+
+_decoder = msgspec.json.Decoder(WorkerTelemetry)
+
+
+class WorkersHeard:
+    """Newest word per worker, and totals that only grow: what the dead have finished stays counted."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, tuple[float, WorkerTelemetry]] = {}  # received at (our clock), word
+        self._finished = 0
+        self._failed = 0
+        self._busy_seconds = 0.0
+
+    def hear(self, word: WorkerTelemetry, now: float) -> None:
+        """Adds what is new since the worker's last word. Smaller totals mean a new process of that name."""
+        _, last = self._newest.pop(word.worker, (0.0, None))
+        if last is None or word.pid != last.pid or word.finished < last.finished:
+            finished, failed, busy = word.finished, word.failed, word.busy_seconds
+        else:
+            finished = word.finished - last.finished
+            failed = word.failed - last.failed
+            busy = word.busy_seconds - last.busy_seconds
+        self._finished += finished
+        self._failed += max(0, failed)
+        self._busy_seconds += max(0.0, busy)
+        self._newest[word.worker] = (now, word)  # moves to the end: the dictionary is in order of hearing
+        if len(self._newest) > _REMEMBERED:
+            del self._newest[next(iter(self._newest))]
+
+    def report(self, now: float) -> Telemetry:
+        workers = [
+            WorkerSample(
+                worker=word.worker,
+                pid=word.pid,
+                at=at,
+                in_flight=word.in_flight,
+                draining=word.draining,
+                starts_max_sliding_second=word.starts_max_sliding_second,
+            )
+            for at, word in self._newest.values()
+            if now - at <= SILENT_SECONDS
+        ]
+        return Telemetry(Totals(self._finished, self._failed, self._busy_seconds), workers)
+
+
+class NatsTelemetry:
+    """Listens for the life of the connection; the subscription survives a restart of the server."""
+
+    def __init__(self, js: JetStream, pool: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._js = js
+        self._subject = f"{topology.WORKER_TELEMETRY}.{pool}.*"
+        self._clock = clock
+        self._heard = WorkersHeard()
+
+    async def listen(self) -> None:
+        await self._js.subscribe_core(self._subject, self._received)
+
+    async def read(self, now: float) -> Telemetry:
+        return self._heard.report(now)
+
+    async def _received(self, msg: Msg) -> None:
+        try:
+            word = _decoder.decode(msg.data)
+        except msgspec.MsgspecError as exc:
+            log.warning("telemetry_unreadable", subject=msg.subject, error=str(exc))
+            return
+        self._heard.hear(word, self._clock())

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peakclip_operator.plan import Decision, Lag, Memory, Observation, PoolSpec, Totals, decide
+
+SPEC = PoolSpec(limit_per_second=100, prior_per_worker_per_second=22, stabilization_seconds=10)
+
+
+def seen(
+    ready: int, *, stored: int | None = None, totals: Totals | None = None, replicas: int = 1
+) -> Observation:
+    """`ready` messages wait; `stored` were ever put there."""
+    stored = ready if stored is None else stored
+    return Observation(Lag(ready, 0, stored, stored - ready), totals, replicas)
+
+
+def idle(spec: PoolSpec = SPEC, *, until: float = 20.0) -> Memory:
+    """What a controller remembers that has watched an empty queue for `until` seconds."""
+    memory = Memory()
+    for tick in range(int(until / 0.5)):
+        _, memory = decide(spec, seen(0), memory, tick * 0.5)
+    return memory
+
+
+def burst(spec: PoolSpec = SPEC, size: int = 10_000) -> tuple[Decision, Memory]:
+    return decide(spec, seen(size), idle(spec), 20.0)
+
+
+def test_the_first_tick_after_a_burst_goes_straight_to_the_number_that_holds_r() -> None:
+    decision, _ = burst()
+    assert 5 <= decision.replicas <= 7
+    assert (decision.reason, decision.binding_constraint) == ("CatchingUp", "limit")
+    assert decision.inputs["want_per_second"] == 100
+    assert decision.ceiling == 7
+
+
+@pytest.mark.parametrize("per_worker", [18, 20, 22, 25, 40, 100, 400])
+def test_the_number_is_what_the_measured_rate_calls_for(per_worker: float) -> None:
+    spec = replace(SPEC, prior_per_worker_per_second=per_worker)
+    decision, _ = burst(spec)
+    assert math.ceil(100 / per_worker) <= decision.replicas <= math.ceil(100 / (per_worker * 0.7))
+
+
+def test_without_a_history_a_backlog_is_taken_for_the_beginning_of_a_burst() -> None:
+    decision, _ = decide(SPEC, seen(5_000), Memory(), 0.0)
+    assert 5 <= decision.replicas <= 7
+
+
+def test_a_small_backlog_gets_no_more_than_its_catch_up_time_asks_for() -> None:
+    decision, _ = decide(SPEC, seen(150), idle(), 20.0)
+    assert decision.replicas == 2  # 150 in 6 s look like 25/s: 1.25 + 0.1 + 35.7 = 37 a second
+    assert decision.binding_constraint == "demand"
+
+
+def test_steady_arrivals_get_headroom_by_the_utilization() -> None:
+    memory, decision = idle(), None
+    for tick in range(1, 60):
+        now = 20 + tick * 0.5
+        decision, memory = decide(SPEC, seen(3, stored=int(tick * 0.5 * 44)), memory, now)
+    assert decision is not None
+    assert (decision.replicas, decision.reason) == (4, "KeepingUp")  # 44 / 0.7 * 1.1 / 22 = 3.2
+
+
+def test_unknown_lag_holds_with_its_reason() -> None:
+    decision, memory = burst()
+    held, _ = decide(SPEC, Observation(None, None, 1), memory, 21.0)
+    assert (held.replicas, held.valid, held.reason) == (decision.replicas, False, "LagUnknown")
+    assert held.eta_seconds is None
+
+
+def test_paused_holds() -> None:
+    decision, memory = burst()
+    held, _ = decide(replace(SPEC, paused=True), seen(10_000), memory, 20.5)
+    assert (held.replicas, held.reason, held.eta_seconds) == (decision.replicas, "Paused", None)
+
+
+def test_more_than_the_maximum_is_said() -> None:
+    decision, _ = burst(replace(SPEC, max_replicas=3))
+    assert (decision.replicas, decision.reason, decision.binding_constraint) == (3, "AtMaximum", "maximum")
+
+
+def test_a_backlog_that_called_for_r_gets_r_when_r_rises_in_the_middle() -> None:
+    _, memory = burst()
+    for tick in range(1, 80):
+        _, memory = decide(SPEC, seen(10_000 - tick * 50, stored=10_000), memory, 20 + tick * 0.5)
+    decision, _ = decide(replace(SPEC, limit_per_second=400), seen(6_000, stored=10_000), memory, 60.0)
+    assert decision.replicas == 20
+
+
+def test_r_halved_under_load_lowers_the_number_at_once() -> None:
+    before, memory = burst()
+    after, _ = decide(replace(SPEC, effective_per_second=50), seen(9_950, stored=10_000), memory, 20.5)
+    assert after.replicas < before.replicas
+    assert after.rate == 50
+
+
+def test_workers_are_given_back_after_the_stabilization_and_not_before() -> None:
+    spec = replace(SPEC, stabilization_seconds=10)
+    decision, memory = burst(spec)
+    numbers = []
+    for tick in range(1, 100):  # drained at once; the panic window still sees the arrivals for 6 s
+        given, memory = decide(spec, seen(0, stored=10_000), memory, 20 + tick * 0.5)
+        numbers.append(given.replicas)
+    assert numbers[18] == decision.replicas  # 9.5 s later
+    assert numbers[40] == 1  # 20 s later: 6 s of window and 10 s of stabilization have passed
+    assert given.reason == "Idle"
+
+
+def test_a_controller_that_starts_anew_gives_nothing_back_before_it_has_a_history() -> None:
+    memory = Memory()
+    decision, memory = decide(SPEC, seen(0, replicas=6), memory, 0.0)
+    assert decision.replicas == 6
+    for tick in range(1, 40):
+        decision, memory = decide(SPEC, seen(0, replicas=6), memory, tick * 0.5)
+    assert decision.replicas == 1
+
+
+def test_a_limit_of_zero_wants_nobody() -> None:
+    decision, _ = burst(replace(SPEC, limit_per_second=0))
+    assert (decision.replicas, decision.eta_seconds) == (1, None)
+
+
+def test_a_throttled_worker_is_not_slow() -> None:
+    """440 messages in 20 busy seconds are 22 a second, however long the workers waited for the limiter."""
+    _, memory = burst(replace(SPEC, prior_per_worker_per_second=5))
+    for tick in range(1, 10):
+        totals = Totals(finished=44 * tick, failed=0, busy_seconds=2.0 * tick)
+        decision, memory = decide(SPEC, seen(9_000, stored=10_000, totals=totals), memory, 20 + tick * 0.5)
+    assert decision.inputs["per_worker_per_second"] == pytest.approx(22)
+    assert decision.replicas <= 7
+
+
+def test_failing_attempts_do_not_call_for_workers() -> None:
+    before, memory = burst()
+    for tick in range(1, 10):
+        totals = Totals(finished=0, failed=44 * tick, busy_seconds=2.0 * tick)
+        decision, memory = decide(SPEC, seen(10_000, totals=totals), memory, 20 + tick * 0.5)
+    assert decision.replicas == before.replicas
+
+
+def test_eta_is_lag_over_what_is_drained_beyond_the_arrivals() -> None:
+    _, memory = burst()
+    for tick in range(1, 30):
+        left = 10_000 - tick * 50
+        decision, memory = decide(SPEC, seen(left, stored=10_000), memory, 20 + tick * 0.5)
+    assert decision.eta_seconds == pytest.approx(left / 100)
+
+
+def test_eta_is_none_when_more_arrives_than_is_drained() -> None:
+    _, memory = burst()
+    for tick in range(1, 30):
+        decision, memory = decide(SPEC, seen(10_000 + tick * 50), memory, 20 + tick * 0.5)
+    assert decision.eta_seconds is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"min_replicas": 3, "max_replicas": 2},
+        {"max_replicas": 0, "min_replicas": 0},
+        {"utilization": 0.0},
+        {"utilization": 0.95},
+        {"catch_up_seconds": 0.0},
+        {"limit_per_second": -1.0},
+    ],
+)
+def test_a_wish_that_contradicts_itself_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"\w+\.$"):
+        replace(SPEC, **wrong)  # type: ignore[arg-type]
+
+
+specs = st.builds(
+    lambda limit, effective, low, more, prior: PoolSpec(
+        limit_per_second=limit,
+        effective_per_second=effective,
+        min_replicas=low,
+        max_replicas=max(1, low + more),
+        prior_per_worker_per_second=prior,
+    ),
+    st.floats(0, 10_000),
+    st.none() | st.floats(0, 10_000),
+    st.integers(0, 20),
+    st.integers(0, 200),
+    st.floats(0.1, 5_000),
+)
+lags = st.none() | st.integers(0, 200_000)
+
+
+def replay(spec: PoolSpec, waiting: list[int | None], growth: list[int]) -> tuple[list[Decision], Memory]:
+    """Feeds a history of lags, two a second, on top of arrivals."""
+    memory, stored, decisions = Memory(), 0, []
+    for tick, ready in enumerate(waiting):
+        stored += growth[tick % len(growth)]
+        lag = None if ready is None else Lag(ready, 0, stored + ready, stored)
+        decision, memory = decide(spec, Observation(lag, None, None), memory, tick * 0.5)
+        decisions.append(decision)
+    return decisions, memory
+
+
+histories = st.lists(lags, min_size=1, max_size=30)
+growths = st.lists(st.integers(0, 2_000), min_size=1, max_size=5)
+
+
+@given(specs, histories, growths)
+def test_always_inside_the_bounds_and_never_above_the_ceiling(
+    spec: PoolSpec, waiting: list[int | None], growth: list[int]
+) -> None:
+    for decision in replay(spec, waiting, growth)[0]:
+        assert spec.min_replicas <= decision.replicas <= spec.max_replicas
+        assert decision.rate <= spec.limit_per_second
+        if decision.valid:
+            assert decision.replicas <= decision.ceiling
+        assert decision.eta_seconds is None or decision.eta_seconds >= 0
+
+
+@given(specs, histories, growths, st.integers(1, 80))
+def test_unknown_lag_never_changes_the_number(
+    spec: PoolSpec, waiting: list[int | None], growth: list[int], ticks: int
+) -> None:
+    decisions, memory = replay(spec, waiting, growth)
+    for tick in range(ticks):
+        held, memory = decide(spec, Observation(None, None, 0), memory, (len(waiting) + tick) * 0.5)
+        assert held.replicas == decisions[-1].replicas
+
+
+@given(specs, histories, growths, st.integers(0, 100_000), st.integers(0, 100_000))
+def test_more_lag_never_means_fewer_workers(
+    spec: PoolSpec, waiting: list[int | None], growth: list[int], less: int, more: int
+) -> None:
+    _, memory = replay(spec, waiting, growth)
+    less, more = sorted((less, more))
+    now, stored = len(waiting) * 0.5, 1_000_000
+    few, _ = decide(spec, Observation(Lag(less, 0, stored, 0), None, None), memory, now)
+    many, _ = decide(spec, Observation(Lag(more, 0, stored, 0), None, None), memory, now)
+    assert few.replicas <= many.replicas
+
+
+@given(specs, st.lists(st.integers(0, 200_000), min_size=3, max_size=30), growths)
+def test_halving_r_never_raises_the_number(spec: PoolSpec, waiting: list[int], growth: list[int]) -> None:
+    decisions, memory = replay(spec, list(waiting), growth)
+    halved = replace(spec, effective_per_second=spec.rate_per_second / 2)
+    stored = sum(growth[tick % len(growth)] for tick in range(len(waiting)))
+    lag = Lag(waiting[-1], 0, stored + waiting[-1], stored)
+    after, _ = decide(halved, Observation(lag, None, None), memory, (len(waiting) - 1) * 0.5)
+    assert after.replicas <= decisions[-1].replicas
+
+
+@given(st.floats(1, 2_000), st.lists(st.floats(-0.1, 0.1), min_size=20, max_size=60))
+def test_ten_percent_of_noise_in_the_rate_of_a_worker_does_not_flap(
+    per_worker: float, noise: list[float]
+) -> None:
+    spec = replace(SPEC, max_replicas=200, prior_per_worker_per_second=per_worker)
+    memory, numbers, attempts, busy = idle(spec), [], 0.0, 0.0
+    for tick, off in enumerate(noise):
+        attempts, busy = attempts + 1_000 * per_worker * (1 + off), busy + 1_000
+        observation = seen(50_000 - tick, stored=50_000, totals=Totals(int(attempts), 0, busy))
+        # Each tick alone is the window: the worst case, since nothing is averaged.
+        decision, memory = decide(
+            replace(spec, stable_window_seconds=0.4, panic_window_seconds=0.4),
+            observation,
+            memory,
+            20 + tick * 0.5,
+        )
+        numbers.append(decision.replicas)
+    changes = sum(1 for before, after in pairwise(numbers) if before != after)
+    ups = sum(1 for before, after in pairwise(numbers) if before < after)
+    assert changes <= 3
+    assert ups <= 2
