@@ -66,7 +66,8 @@ async def read_stream(
     js: JetStream, stream: str, subject: str, start_seq: int, take: Callable[[StoredMessage], None]
 ) -> int:
     """Hands over every message from `start_seq` to the newest one of now, and returns that one's sequence."""
-    last_seq = (await js.stream_state(stream)).last_seq
+    state = await js.stream_state(stream)
+    last_seq = state.last_seq
     reached = asyncio.Event()
     heard = start_seq - 1
 
@@ -78,7 +79,7 @@ async def read_stream(
         if message.seq >= last_seq:
             reached.set()
 
-    if last_seq < start_seq:
+    if last_seq < max(start_seq, state.first_seq):  # nothing new, or all of it purged
         return last_seq
     subscription = await js.follow(stream, start_seq, received, subject=subject)
     try:
