@@ -1,0 +1,232 @@
+"""The rate of a pool as all workers agree on it: steps in the key-value bucket PACE, key = pool.
+
+`limit_per_second` is what the people who run the system asked for. The steps hold the effective rate, which
+a controller may lower below the limit, and which is 0 while the pool is paused. A change never rewrites the
+past: it adds a step at a fence ahead, far enough that every worker has either seen it by then or has
+stopped, because its last look is too old. So two rates are never in force at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+import msgspec
+
+from peakclip import topology
+from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, SettingsError
+from peakclip.jetstream import WRONG_LAST_SEQUENCE, JetStream
+from peakclip.limiter import grid
+
+STALE_SECONDS: Final = 1.0  # a worker whose last look at the pace is older starts nothing
+FENCE_SECONDS: Final = 1.3  # from writing a change to its being in force
+_SETTLE_SECONDS: Final = 1.2  # from the server storing it, at least; above STALE_SECONDS
+_KEEP_SECONDS: Final = 5.0  # a step that has been out of force for so long is forgotten
+_ABSURD_SECONDS: Final = 60.0  # a step so far ahead was written before the server's clock was set back
+_ATTEMPTS: Final = 20
+_STREAM_NOT_FOUND: Final = 10059
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """From this moment on, this rate."""
+
+    from_time: float  # epoch seconds, the server's clock
+    rate_per_second: float  # 0: nothing starts
+    burst: int | None = None  # the burst in force with it; None: that of the pace
+
+
+class Pace(msgspec.Struct, frozen=True):
+    limit_per_second: float
+    burst: int  # starts above the rate that any sliding second may hold
+    paused: bool
+    steps: tuple[Step, ...]  # ascending; the last one is the newest word
+
+    @property
+    def effective_per_second(self) -> float:
+        """The rate that is in force or will be at the fence; 0 while paused."""
+        return self.steps[-1].rate_per_second if self.steps else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of time with one rate."""
+
+    from_time: float
+    until: float  # exclusive; infinity for the last
+    rate: int  # milli-orders per second
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to change; None leaves it as it is."""
+
+    limit_per_second: float | None = None
+    effective_per_second: float | None = None
+    burst: int | None = None
+    paused: bool | None = None
+
+
+def segments(pace: Pace) -> tuple[Segment, ...]:
+    """The schedule as stretches without gaps; before the first nothing may start."""
+    ends = [step.from_time for step in pace.steps[1:]] + [inf]
+    return tuple(
+        Segment(
+            step.from_time,
+            end,
+            grid.rate_milli(step.rate_per_second),
+            pace.burst if step.burst is None else step.burst,
+        )
+        for step, end in zip(pace.steps, ends, strict=True)
+        if step.from_time < end
+    )
+
+
+def segment_at(schedule: tuple[Segment, ...], time: float) -> Segment | None:
+    """The stretch in force at a moment; None before the first."""
+    return next((segment for segment in schedule if segment.from_time <= time < segment.until), None)
+
+
+def rate_at(pace: Pace, time: float) -> float | None:
+    """Orders per second in force at a moment; None where nothing was ever said."""
+    segment = segment_at(segments(pace), time)
+    return None if segment is None else segment.rate / 1000
+
+
+def appended(steps: tuple[Step, ...], rate_per_second: float, burst: int, now: float) -> tuple[Step, ...]:
+    """The steps with a new one at the fence, old ones compacted. The very first step needs no fence."""
+    steps = tuple(step for step in steps if step.from_time < now + _ABSURD_SECONDS)
+    if not steps:
+        return (Step(round(now, 3), rate_per_second, burst),)
+    fence = max(round(now + FENCE_SECONDS, 3), steps[-1].from_time)
+    return (*compacted(steps, now), Step(fence, rate_per_second, burst))
+
+
+def compacted(steps: tuple[Step, ...], now: float) -> tuple[Step, ...]:
+    """Without the steps that have been out of force for `_KEEP_SECONDS`; the one in force always stays."""
+    past = [number for number, step in enumerate(steps) if step.from_time <= now - _KEEP_SECONDS]
+    return steps[past[-1] :] if past else steps
+
+
+def settled(pace: Pace, stored_at: float) -> Pace:
+    """The pace with its newest step no sooner than `_SETTLE_SECONDS` after the server stored it.
+
+    The writer chose the fence by the time before it wrote. Had its write been held up (a starved process, a
+    slow disk), workers that looked just before would still start at the old rate when others start at the
+    new one. The server's own time stamp is the same for every reader, so all of them move the fence alike.
+    """
+    if len(pace.steps) < 2:
+        return pace
+    last = pace.steps[-1]
+    earliest = round(stored_at + _SETTLE_SECONDS, 3)
+    if last.from_time >= earliest:
+        return pace
+    return msgspec.structs.replace(
+        pace, steps=(*pace.steps[:-1], msgspec.structs.replace(last, from_time=earliest))
+    )
+
+
+def changed(pace: Pace | None, change: Change, now: float) -> Pace:
+    """The pace after the change: the same object if there is nothing to change. Raises SettingsError.
+
+    A new limit is in force as it stands, whatever the controller had lowered it to; so is the limit after a
+    pause. A new limit brings its default burst unless one is given. Every write adds a step, also when the
+    rate stays: `settled` takes the last step for the one that was written last.
+    """
+    if pace is None and change.limit_per_second is None:
+        raise SettingsError("The pool has no rate yet: set one first.")
+    old = pace or Pace(0.0, 0, False, ())
+    limit = old.limit_per_second if change.limit_per_second is None else change.limit_per_second
+    if change.burst is not None:
+        burst = change.burst
+    else:
+        burst = old.burst if limit == old.limit_per_second else grid.default_burst(limit)
+    paused = old.paused if change.paused is None else change.paused
+    _refuse_nonsense(limit, burst, change.effective_per_second)
+    rate = 0.0 if paused else _effective(old, change, limit)
+    if pace is not None and pace.steps:
+        last = pace.steps[-1]
+        same = (limit, burst, paused, rate, burst) == (
+            *(pace.limit_per_second, pace.burst, pace.paused),
+            *(last.rate_per_second, last.burst),
+        )
+        if same:
+            return pace
+    return Pace(limit, burst, paused, appended(old.steps, rate, burst, now))
+
+
+def _effective(old: Pace, change: Change, limit: float) -> float:
+    if change.effective_per_second is not None:
+        return min(limit, change.effective_per_second)
+    if change.limit_per_second is not None or old.paused:
+        return limit
+    return min(limit, old.effective_per_second)
+
+
+def _refuse_nonsense(limit: float, burst: int, effective: float | None) -> None:
+    for rate in (limit, limit if effective is None else effective):
+        if not grid.LEAST_RATE <= rate <= grid.GREATEST_RATE:
+            raise SettingsError(
+                f"A rate is {grid.LEAST_RATE:g} to {grid.GREATEST_RATE:,.0f} per second, not {rate:g}."
+            )
+    least = grid.least_burst(limit)
+    if burst < least:
+        raise SettingsError(
+            f"At {limit:g}/s the burst is at least {least}, not {burst}: starts can be milliseconds late."
+        )
+
+
+_decoder = msgspec.json.Decoder(Pace)
+
+
+async def read_pace(js: JetStream, pool: str) -> tuple[Pace, int] | None:
+    """The pace and its revision; None if none was ever set.
+
+    Raises RefusedError if the bucket is missing, msgspec.DecodeError if it holds something else, and what a
+    request raises. Reads the message and not just its value, since the time it was stored counts
+    (`settled`).
+    """
+    found = await js.last_message(f"KV_{topology.PACE}", f"$KV.{topology.PACE}.{pool}")
+    if found is None or found.headers.get("KV-Operation"):
+        return None
+    return settled(_decoder.decode(found.payload), found.at), found.seq
+
+
+async def set_pace(
+    js: JetStream,
+    pool: str,
+    *,
+    limit_per_second: float | None = None,
+    effective_per_second: float | None = None,
+    burst: int | None = None,
+    paused: bool | None = None,
+) -> Pace:
+    """Changes the pace by compare-and-set and returns it, in force FENCE_SECONDS from now.
+
+    Says nothing new, writes nothing: safe to repeat, and to call on every tick. Raises SettingsError for
+    nonsense.
+    """
+    change = Change(limit_per_second, effective_per_second, burst, paused)
+    for _ in range(_ATTEMPTS):
+        try:
+            return await _set_once(js, pool, change)
+        except OutcomeUnknownError:
+            continue  # read again: if it was written, there is nothing left to change
+        except RefusedError as exc:
+            if exc.code == _STREAM_NOT_FOUND:
+                await topology.ensure(js)
+            elif exc.code != WRONG_LAST_SEQUENCE:
+                raise
+    raise PeakclipError(f"The pace of {pool} could not be written: others keep changing it, or NATS is slow.")
+
+
+async def _set_once(js: JetStream, pool: str, change: Change) -> Pace:
+    # The tickets' leader, since it is the clock that starts go by.
+    now = (await js.stream_state(topology.TICKETS)).server_time
+    found = await read_pace(js, pool)
+    pace, revision = found or (None, 0)
+    wanted = changed(pace, change, now)
+    if wanted is not pace:
+        await js.kv_put(topology.PACE, pool, msgspec.json.encode(wanted), revision=revision)
+    return wanted
