@@ -34,6 +34,7 @@ log = structlog.get_logger()
 DUPLICATE_IN_BATCH: Final = 10201  # an atomic batch holds a message id that is stored already
 WRONG_LAST_SEQUENCE: Final = 10071  # an expectation about the subject's last message failed
 NO_MESSAGE_FOUND: Final = 10037
+STREAM_NOT_FOUND: Final = 10059
 
 _API: Final = "$JS.API"
 _decode = msgspec.json.decode
@@ -224,7 +225,7 @@ class JetStream:
                     url,
                     name=name,
                     max_reconnect_attempts=-1,  # the default gives up for good after 60
-                    reconnect_time_wait=0.1,
+                    reconnect_time_wait=0.1,  # type: ignore[arg-type]  # seconds; declared int, slept as given
                     connect_timeout=2,
                     pending_size=0,  # refuse at once while disconnected instead of buffering
                     ping_interval=5,

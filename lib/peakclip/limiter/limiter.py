@@ -21,7 +21,7 @@ import structlog
 
 from peakclip import topology
 from peakclip.errors import PeakclipError, RefusedError
-from peakclip.jetstream import JetStream, StreamState
+from peakclip.jetstream import STREAM_NOT_FOUND, JetStream, StreamState
 from peakclip.limiter import grid
 from peakclip.limiter.clock import ServerClock, local_time
 from peakclip.limiter.cursor import Ask, Cursor, Ticket, Verdict, verdict
@@ -38,7 +38,6 @@ _TICKET_TIMEOUT_SECONDS: Final = 0.5
 # New counters begin at 0 and would hand out numbers that others hold from the old ones. After this time every
 # worker has seen that the counters are new, and has thrown its old tickets away, or has stopped.
 _NEW_COUNTERS_SECONDS: Final = STALE_SECONDS + 0.1
-_STREAM_NOT_FOUND: Final = 10059
 
 _Counters = tuple[float, int]  # which stream: when it was created, how often it lost its content
 
@@ -123,7 +122,7 @@ class Limiter:
                 await self._look_once()
             return True
         except RefusedError as exc:
-            if exc.code == _STREAM_NOT_FOUND:
+            if exc.code == STREAM_NOT_FOUND:
                 await self._create_streams()
             else:
                 log.warning("limiter_refused", pool=self._pool, error=str(exc))

@@ -16,7 +16,7 @@ import msgspec
 
 from peakclip import topology
 from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, SettingsError
-from peakclip.jetstream import WRONG_LAST_SEQUENCE, JetStream
+from peakclip.jetstream import STREAM_NOT_FOUND, WRONG_LAST_SEQUENCE, JetStream
 from peakclip.limiter import grid
 
 STALE_SECONDS: Final = 1.0  # a worker whose last look at the pace is older starts nothing
@@ -25,7 +25,6 @@ _SETTLE_SECONDS: Final = 1.2  # from the server storing it, at least; above STAL
 _KEEP_SECONDS: Final = 5.0  # a step that has been out of force for so long is forgotten
 _ABSURD_SECONDS: Final = 60.0  # a step so far ahead was written before the server's clock was set back
 _ATTEMPTS: Final = 20
-_STREAM_NOT_FOUND: Final = 10059
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,12 +59,29 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What to change; None leaves it as it is."""
+    """What to change; None leaves it as it is. Raises SettingsError for nonsense."""
 
     limit_per_second: float | None = None
     effective_per_second: float | None = None
     burst: int | None = None
     paused: bool | None = None
+
+    def __post_init__(self) -> None:
+        for rate in (self.limit_per_second, self.effective_per_second):
+            if rate is not None and not grid.LEAST_RATE <= rate <= grid.GREATEST_RATE:
+                raise SettingsError(
+                    f"A rate is {grid.LEAST_RATE:g} to {grid.GREATEST_RATE:,.0f} per second, not {rate:g}."
+                )
+        if self.burst is not None and self.limit_per_second is not None:
+            _refuse_small_burst(self.limit_per_second, self.burst)
+
+
+def _refuse_small_burst(limit: float, burst: int) -> None:
+    least = grid.least_burst(limit)
+    if burst < least:
+        raise SettingsError(
+            f"At {limit:g}/s the burst is at least {least}, not {burst}: starts can be milliseconds late."
+        )
 
 
 def segments(pace: Pace) -> tuple[Segment, ...]:
@@ -143,7 +159,7 @@ def changed(pace: Pace | None, change: Change, now: float) -> Pace:
     else:
         burst = old.burst if limit == old.limit_per_second else grid.default_burst(limit)
     paused = old.paused if change.paused is None else change.paused
-    _refuse_nonsense(limit, burst, change.effective_per_second)
+    _refuse_small_burst(limit, burst)
     rate = 0.0 if paused else _effective(old, change, limit)
     if pace is not None and pace.steps:
         last = pace.steps[-1]
@@ -162,19 +178,6 @@ def _effective(old: Pace, change: Change, limit: float) -> float:
     if change.limit_per_second is not None or old.paused:
         return limit
     return min(limit, old.effective_per_second)
-
-
-def _refuse_nonsense(limit: float, burst: int, effective: float | None) -> None:
-    for rate in (limit, limit if effective is None else effective):
-        if not grid.LEAST_RATE <= rate <= grid.GREATEST_RATE:
-            raise SettingsError(
-                f"A rate is {grid.LEAST_RATE:g} to {grid.GREATEST_RATE:,.0f} per second, not {rate:g}."
-            )
-    least = grid.least_burst(limit)
-    if burst < least:
-        raise SettingsError(
-            f"At {limit:g}/s the burst is at least {least}, not {burst}: starts can be milliseconds late."
-        )
 
 
 _decoder = msgspec.json.Decoder(Pace)
@@ -214,7 +217,7 @@ async def set_pace(
         except OutcomeUnknownError:
             continue  # read again: if it was written, there is nothing left to change
         except RefusedError as exc:
-            if exc.code == _STREAM_NOT_FOUND:
+            if exc.code == STREAM_NOT_FOUND:
                 await topology.ensure(js)
             elif exc.code != WRONG_LAST_SEQUENCE:
                 raise

@@ -1,0 +1,199 @@
+"""`peakclip pace`: see and change the live rate of a pool."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+import structlog
+
+from peakclip import topology
+from peakclip.errors import PeakclipError, RefusedError, SettingsError
+from peakclip.jetstream import STREAM_NOT_FOUND, JetStream
+from peakclip.limiter.pace import Change, Pace, rate_at, read_pace, set_pace
+from peakclip.settings import Settings
+
+_PATIENCE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is shown: the pace before and after the command, and the server's time (epoch seconds)."""
+
+    pool: str
+    before: Pace | None
+    after: Pace | None
+    now: float
+
+
+def _check_pool(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", value):
+        raise click.BadParameter(f"{value!r} is not the name of a pool: letters, digits, - and _ only.")
+    return value
+
+
+_pool = click.argument("pool", callback=_check_pool)
+_nats_url = click.option("--nats-url", help="Where NATS is; otherwise PEAKCLIP_NATS_URL.")
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a sentence.")
+
+
+@click.group()
+def command() -> None:
+    """See and change the live rate of a pool. A change is in force for all workers 1.3 s later."""
+
+
+@command.command("get")
+@_pool
+@_nats_url
+@_json
+def get_command(pool: str, nats_url: str | None, as_json: bool) -> None:
+    """Show the rate of POOL, for example: orders: 100/s (burst 5)."""
+    view = _run(nats_url, lambda js: _look(js, pool))
+    click.echo(as_object(view) if as_json else as_sentence(view))
+
+
+@command.command("set")
+@_pool
+@click.argument("rate", type=float, metavar="R")
+@click.option(
+    "--burst", type=int, help="Starts above R that one second may hold; R/20, at least 5, otherwise."
+)
+@_nats_url
+@_json
+def set_command(pool: str, rate: float, burst: int | None, nats_url: str | None, as_json: bool) -> None:
+    """Let POOL start R orders per second over all its workers. Fractions such as 0.5 are exact."""
+    try:
+        Change(limit_per_second=rate, burst=burst)  # nonsense is refused whether NATS is up or not
+        view = _run(nats_url, lambda js: _change(js, pool, limit_per_second=rate, burst=burst))
+    except SettingsError as exc:
+        raise click.UsageError(str(exc)) from exc  # exit 2
+    click.echo(as_object(view) if as_json else as_sentence(view))
+
+
+@command.command("pause")
+@_pool
+@_nats_url
+@_json
+def pause_command(pool: str, nats_url: str | None, as_json: bool) -> None:
+    """Let POOL start nothing until `resume`. Orders are still accepted and wait."""
+    _switch(pool, nats_url, as_json, paused=True)
+
+
+@command.command("resume")
+@_pool
+@_nats_url
+@_json
+def resume_command(pool: str, nats_url: str | None, as_json: bool) -> None:
+    """Let POOL start orders again, at its rate."""
+    _switch(pool, nats_url, as_json, paused=False)
+
+
+def _switch(pool: str, nats_url: str | None, as_json: bool, *, paused: bool) -> None:
+    try:
+        view = _run(nats_url, lambda js: _change(js, pool, paused=paused))
+    except SettingsError as exc:
+        raise click.ClickException(f"{pool} has no rate yet: `peakclip pace set {pool} R` sets one.") from exc
+    click.echo(as_object(view) if as_json else as_sentence(view))
+
+
+async def _look(js: JetStream, pool: str) -> View:
+    try:
+        found = await read_pace(js, pool)
+        now = (await js.stream_state(topology.TICKETS)).server_time
+    except RefusedError as exc:
+        if exc.code != STREAM_NOT_FOUND:
+            raise
+        return View(pool, None, None, 0.0)  # a server on which nothing has run yet
+    pace = found[0] if found else None
+    return View(pool, pace, pace, now)
+
+
+async def _change(js: JetStream, pool: str, **change: Any) -> View:
+    before = (await _look(js, pool)).after
+    after = await set_pace(js, pool, **change)
+    return View(pool, before, after, (await js.stream_state(topology.TICKETS)).server_time)
+
+
+def _run(nats_url: str | None, ask: Callable[[JetStream], Awaitable[View]]) -> View:
+    """Connects, asks, and turns what goes wrong into one sentence and exit 1."""
+    # A command that answers or says why not: the connection's own log lines would only be in the way.
+    quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    url = Settings.load(nats_url=nats_url).nats_url
+
+    async def main() -> View:
+        async with (
+            asyncio.timeout(_PATIENCE_SECONDS),
+            await JetStream.connect(url, name="peakclip-pace") as js,
+        ):
+            return await ask(js)
+
+    try:
+        return asyncio.run(main())
+    except TimeoutError as exc:
+        where = urlsplit(url).netloc.rpartition("@")[2]  # without user and password
+        raise click.ClickException(
+            f"NATS at {where} did not answer within {_PATIENCE_SECONDS:g} s, or did not let us in."
+        ) from exc
+    except SettingsError:
+        raise
+    except PeakclipError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def as_sentence(view: View) -> str:
+    """For people: `orders: 100/s -> 400/s (burst 20), in force at 12:00:01.300 (in 1.3 s)`."""
+    after, now = view.after, view.now
+    if after is None:
+        return f"{view.pool}: no rate is set, so nothing starts. `peakclip pace set {view.pool} R` sets one."
+    text = _said(after)
+    if view.before is None or view.before == after:
+        text = f"{view.pool}: {text}"
+    else:
+        text = f"{view.pool}: {_short(view.before)} -> {text}"
+    from_time = after.steps[-1].from_time if after.steps else now
+    if from_time <= now:
+        return text
+    clock = datetime.fromtimestamp(from_time, UTC).astimezone()
+    text += f", in force at {clock:%H:%M:%S}.{clock.microsecond // 1000:03d} (in {from_time - now:.1f} s)"
+    in_force = rate_at(after, now)
+    return text if view.before != after or in_force is None else f"{text}; until then {in_force:g}/s"
+
+
+def _short(pace: Pace) -> str:
+    return "paused" if pace.paused else f"{pace.limit_per_second:g}/s"
+
+
+def _said(pace: Pace) -> str:
+    if pace.paused:
+        return f"paused (limit {pace.limit_per_second:g}/s)"
+    text = f"{pace.limit_per_second:g}/s (burst {pace.burst})"
+    if pace.effective_per_second < pace.limit_per_second:
+        text += f", lowered to {pace.effective_per_second:g}/s by the controller"
+    return text
+
+
+def as_object(view: View) -> str:
+    """For machines. Everything is null when no rate is set."""
+    pace = view.after
+    from_time = pace.steps[-1].from_time if pace is not None and pace.steps else None
+    answer = {
+        "pool": view.pool,
+        "limit_per_second": pace and pace.limit_per_second,
+        "effective_per_second": pace and pace.effective_per_second,
+        "in_force_per_second": pace and rate_at(pace, view.now),
+        "burst": pace and pace.burst,
+        "paused": pace and pace.paused,
+        "in_force_at": None if from_time is None else datetime.fromtimestamp(from_time, UTC).isoformat(),
+        "in_force_in_seconds": None if from_time is None else round(max(0.0, from_time - view.now), 3),
+    }
+    return msgspec.json.encode(answer).decode()
