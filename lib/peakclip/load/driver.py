@@ -1,6 +1,5 @@
 """Connections that each carry one request at a time, and the driver that hands them orders.
 
-
 Why no pipelining and no more than one request per connection: it is what real customers do, and a server that
 answers a pipeline in one write would look better here than it is.
 """
