@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-_LATEST = "livemostrecent"  # several processes: the newest value of one that lives
+_LATEST: Final = "livemostrecent"  # several processes: the newest value of one that lives
 
 LAG = Gauge("peakclip_lag_messages", "Messages not yet finished.", ["pool", "state"], multiprocess_mode=_LATEST)
 ARRIVAL = Gauge("peakclip_arrival_per_second", "Messages arriving.", ["pool"], multiprocess_mode=_LATEST)

@@ -27,9 +27,15 @@ MAX_ORDERS_PER_FRAME: Final = 256
 ACK_WAIT_SECONDS: Final = 10.0  # a killed worker's orders come back after this long
 
 FRAME_HEADER: Final = "Peakclip-Frame"  # id of the frame an order or a stock movement belongs to
+RESERVED_AT_HEADER: Final = "Peakclip-Reserved-At"  # on a return of stock: when its frame's units were taken
 FRAME_ORDERS_HEADER: Final = "Peakclip-Orders"  # how many orders a frame holds; 0 marks a fence
 WORKER_TELEMETRY: Final = "peakclip.telemetry"  # Core NATS: peakclip.telemetry.<pool>.<worker>
 POOL_STATUS: Final = "peakclip.status"  # Core NATS: peakclip.status.<pool>, from the controller
+
+
+# First part of the message ids on STOCK: what a movement is.
+RESERVATION: Final = "g"  # an API process takes units for a frame; it returns some by "o" (overdrawn) or "b" (back)
+RECONCILED: Final = "r"  # the reconciler corrects what an API process left behind
 
 
 def frame_subject(frame_id: str) -> str:

@@ -33,7 +33,7 @@ create table orders (
   order_id      uuid primary key,
   tenant        text not null,
   customer_id   text not null,
-  sale_id       text references sales,
+  sale_id       text,                             -- no foreign key: drain_seckill() judges, a check per row costs
   quantity      integer not null check (quantity >= 1),
   status        text not null check (status in ('pending_payment', 'paid', 'cancelled', 'rejected')),
   reason        text,                             -- why it was rejected: sold-out, limit-reached, unknown-sale
@@ -48,7 +48,6 @@ create table orders (
 );
 -- Serves the per-customer limit at drain, so it holds what counts against the limit and nothing else.
 create index orders_by_buyer on orders (sale_id, customer_id) where status in ('pending_payment', 'paid');
-create index orders_by_commit on orders (committed_at);
 
 -- What a committed transaction still owes the rest of the system. Rows are deleted once published.
 create table outbox (
@@ -79,6 +78,102 @@ create table dead_letters (
   at          timestamptz not null default now()
 );
 
+-- Drains one batch: the only place where a flash-sale order becomes a row, and the judge of once-only, of the
+-- per-customer limit and of stock. One statement for the caller, one transaction, whatever the batch's size.
+--
+-- Locking the sales first lets one batch at a time pass per sale; the statements after it read settled rows.
+-- Answers how many were created (pending_payment), rejected (with a reason in the row) and repeated: the row was
+-- there already, by a redelivery or by a second admission of the same order, whose reservation is then given back
+-- exactly once.
+create function drain_seckill(
+  p_order_id uuid[], p_tenant text[], p_customer_id text[], p_sale_id text[], p_quantity integer[],
+  p_frame_id text[], p_fingerprint text[], p_accepted_at timestamptz[], p_started_at timestamptz
+) returns table (created bigint, rejected bigint, repeated bigint) language plpgsql
+-- The arrays' lengths are unknown to the planner, which then nests loops over hundreds of rows.
+set enable_nestloop = off
+as $$
+#variable_conflict use_column
+begin
+  perform 1 from sales where sale_id = any(p_sale_id) order by sale_id for update;
+
+  return query
+  with incoming as materialized (
+    select * from unnest(p_order_id, p_tenant, p_customer_id, p_sale_id, p_quantity, p_frame_id, p_fingerprint,
+                         p_accepted_at) with ordinality
+      as i (order_id, tenant, customer_id, sale_id, quantity, frame_id, fingerprint, accepted_at, n)
+  ), fresh as (
+    select distinct on (i.order_id) i.* from incoming i
+    where (select true from orders o where o.order_id = i.order_id) is null  -- one index look-up each
+    order by i.order_id, i.n
+  ), within_limit as (
+    select f.*, s.available, s.pay_within_seconds, s.sale_id is null as unknown_sale,
+           sum(f.quantity) over (partition by f.sale_id, f.customer_id order by f.n)
+             + coalesce((select sum(o.quantity) from orders o
+                         where o.sale_id = f.sale_id and o.customer_id = f.customer_id
+                           and o.status in ('pending_payment', 'paid')), 0) <= s.per_customer_limit as within
+    from fresh f left join sales s on s.sale_id = f.sale_id
+  ), judged as (
+    select w.*,
+           -- units left for this order after all earlier ones of the batch
+           w.available - (sum(w.quantity) over (partition by w.sale_id, w.within order by w.n) - w.quantity) as left_over
+    from within_limit w
+  ), inserted as (
+    insert into orders (order_id, tenant, customer_id, sale_id, quantity, status, reason, frame_id, fingerprint,
+                        accepted_at, started_at, expires_at)
+    select j.order_id, j.tenant, j.customer_id, j.sale_id, j.quantity,
+           case when j.within and j.quantity <= j.left_over then 'pending_payment' else 'rejected' end,
+           case when j.unknown_sale then 'unknown-sale'
+                when not j.within then 'limit-reached'
+                when j.quantity > j.left_over then 'sold-out' end,
+           j.frame_id, j.fingerprint, j.accepted_at, p_started_at,
+           case when j.within and j.quantity <= j.left_over
+                then clock_timestamp() + make_interval(secs => j.pay_within_seconds) end
+    from judged j
+    order by j.n
+    on conflict (order_id) do nothing
+    returning order_id, tenant, customer_id, sale_id, quantity, status, reason, frame_id, expires_at, committed_at
+  ), taken as (
+    update sales s set available = s.available - t.quantity, reserved = s.reserved + t.quantity
+    from (select i.sale_id, sum(i.quantity) as quantity from inserted i
+          where i.status = 'pending_payment' group by i.sale_id) t
+    where s.sale_id = t.sale_id
+  ), events as (
+    insert into outbox (message_id, subject, payload)
+    select i.order_id || case i.status when 'rejected' then ':rejected' else ':created' end,
+           case i.status when 'rejected' then 'order.rejected' else 'order.created' end,
+           json_build_object('order_id', i.order_id, 'tenant', i.tenant, 'customer_id', i.customer_id,
+                             'sale_id', i.sale_id, 'quantity', i.quantity, 'status', i.status, 'reason', i.reason,
+                             'expires_at', i.expires_at, 'at', i.committed_at)::text
+    from inserted i
+  ), given_back as (
+    -- A rejection for stock means that more was offered than there is: only what is really left goes back.
+    insert into outbox (message_id, subject, increment, headers)
+    select 'b-' || i.frame_id || '-' || i.order_id, 'stock.' || i.sale_id,
+           case i.reason when 'sold-out' then greatest(0, j.left_over) else i.quantity end,
+           json_build_object('Peakclip-Order', i.order_id)
+    from inserted i join judged j on j.order_id = i.order_id
+    where i.reason = 'limit-reached' or (i.reason = 'sold-out' and j.left_over > 0)
+  )
+  select count(*) filter (where i.status = 'pending_payment'), count(*) filter (where i.status = 'rejected'),
+         cardinality(p_order_id) - count(*)
+  from inserted i;
+
+  with superseded as (
+    insert into superseded_reservations (order_id, frame_id)
+    select i.order_id, i.frame_id
+    from unnest(p_order_id, p_frame_id) as i (order_id, frame_id)
+    join orders o on o.order_id = i.order_id and o.frame_id <> i.frame_id
+    on conflict do nothing
+    returning order_id, frame_id
+  )
+  insert into outbox (message_id, subject, increment, headers)
+  select 'b-' || i.frame_id || '-' || i.order_id, 'stock.' || i.sale_id, i.quantity,
+         json_build_object('Peakclip-Order', i.order_id)
+  from superseded r
+  join unnest(p_order_id, p_frame_id, p_sale_id, p_quantity) as i (order_id, frame_id, sale_id, quantity)
+    on i.order_id = r.order_id and i.frame_id = r.frame_id;
+end $$;
+
 -- Stable views for auditors (the contract, 7.8).
 create view audit_orders as
   select order_id, tenant, customer_id, sale_id, status, accepted_at, started_at, committed_at, paid_at, cancelled_at
@@ -89,5 +184,6 @@ create view audit_dead_letters as
   select message_id, pool, cause, attempts, at from dead_letters;
 
 -- migrate:down
+drop function drain_seckill;
 drop view audit_dead_letters, audit_sales, audit_orders;
 drop table dead_letters, superseded_reservations, outbox, orders, sales, api_keys;

@@ -1,0 +1,131 @@
+"""What decides about a flash-sale order before it is stored: window, repeat, limit, stock; then group commit.
+
+The order of the checks is the contract: a repeat of an accepted key gets the same answer even when the sale has
+closed or sold out meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from dataclasses import dataclass
+
+from peakclip import messages, telemetry
+from peakclip.ingest import Intake, IntakeUnavailableError, SoldOutError
+from peakclip.messages import Order
+from peakclip_api.board import Board
+from peakclip_api.line import Follower, Line
+from peakclip_api.problems import Problem, retry_later
+from peakclip_api.sales import Sale
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer 202."""
+
+    order_id: str
+    position: int
+    eta_seconds: float | None
+
+
+def fingerprint(customer_id: str, sale_id: str, quantity: int) -> str:
+    """Tells a retry from a reused key: who asks for what."""
+    return hashlib.blake2b(f"{customer_id}\0{sale_id}\0{quantity}".encode(), digest_size=8).hexdigest()
+
+
+def check_window(sale: Sale, now: float) -> None:
+    """Raises Problem 425 or 410 outside the sale's window."""
+    if now < sale.opens:
+        wait = str(max(1, int(sale.opens - now + 1)))
+        raise Problem(
+            425,
+            "sale-not-open",
+            f"The sale opens at {sale.opens_at.isoformat()}.",
+            headers={"Retry-After": wait},
+        )
+    if now >= sale.closes:
+        raise Problem(410, "sale-closed", f"The sale closed at {sale.closes_at.isoformat()}.")
+
+
+class Acceptor:
+    """Accepts orders into the line."""
+
+    def __init__(self, intake: Intake, line: Line, follower: Follower, board: Board) -> None:
+        self._intake = intake
+        self._line = line
+        self._follower = follower
+        self._board = board
+        self._in_flight: dict[str, tuple[str, asyncio.Future[int]]] = {}  # order id -> (fingerprint, stored)
+        self._in_flight_units: dict[tuple[str, str], int] = {}
+
+    async def accept(self, sale: Sale, customer_id: str, idempotency_key: str, quantity: int) -> Accepted:
+        """Returns when the order is on disk. Raises Problem for every refusal."""
+        started = time.perf_counter()
+        order_id = messages.order_id(sale.tenant, idempotency_key)
+        print_ = fingerprint(customer_id, sale.sale_id, quantity)
+        await self._settle_repeat(order_id, print_)
+        if (entry := self._line.find(order_id)) is None:
+            await self._store(sale, order_id, customer_id, quantity, print_)
+            entry = self._line.find(order_id)
+        elif entry.order.fingerprint != print_:
+            raise _reused()
+        self._follower.asked()
+        telemetry.ACCEPT.observe(time.perf_counter() - started)
+        position = self._line.position(entry) if entry is not None else 1
+        return Accepted(order_id, position, self.eta_seconds(position))
+
+    def eta_seconds(self, position: int) -> float | None:
+        """Until the order is in the database, at the rate now in force; None while that is unknown or zero."""
+        status = self._board.latest("orders")
+        if status is None or status.paused or status.effective_per_second <= 0:
+            return None
+        return round(position / status.effective_per_second, 2)
+
+    async def _settle_repeat(self, order_id: str, print_: str) -> None:
+        """Waits for the same order that is being stored right now; the caller then finds it in the line."""
+        flying = self._in_flight.get(order_id)
+        if flying is None:
+            return
+        if flying[0] != print_:
+            raise _reused()
+        await asyncio.wait([flying[1]])
+
+    async def _store(self, sale: Sale, order_id: str, customer_id: str, quantity: int, print_: str) -> None:
+        now = time.time()
+        check_window(sale, now)
+        buyer = (sale.sale_id, customer_id)
+        in_flight = self._in_flight_units.get(buyer, 0)
+        if self._line.bought(*buyer) + in_flight + quantity > sale.per_customer_limit:
+            raise Problem(409, "limit-reached", f"At most {sale.per_customer_limit} for each customer.")
+        order = Order(order_id, sale.tenant, customer_id, sale.sale_id, quantity, print_, now)
+        try:
+            stored = self._intake.submit(order)
+            self._in_flight[order_id] = (print_, stored)
+            self._in_flight_units[buyer] = in_flight + quantity
+            try:
+                # Shielded: the client may leave, the order is accepted all the same.
+                await asyncio.shield(stored)
+            finally:
+                if stored.done():
+                    self._landed(order_id, buyer, quantity)
+                else:
+                    stored.add_done_callback(lambda _: self._landed(order_id, buyer, quantity))
+        except SoldOutError as exc:
+            raise Problem(409, "sold-out", str(exc)) from None
+        except IntakeUnavailableError as exc:
+            raise retry_later("queue-unavailable", str(exc)) from None
+
+    def _landed(self, order_id: str, buyer: tuple[str, str], quantity: int) -> None:
+        stored = self._in_flight.pop(order_id, None)
+        if stored is not None and not stored[1].cancelled():
+            stored[1].exception()  # seen: nobody may be waiting any more
+        left = self._in_flight_units.get(buyer, 0) - quantity
+        if left > 0:
+            self._in_flight_units[buyer] = left
+        else:
+            self._in_flight_units.pop(buyer, None)
+
+
+def _reused() -> Problem:
+    return Problem(422, "idempotency-key-reused", "This Idempotency-Key was used with another request.")

@@ -1,0 +1,79 @@
+"""Puts the application together: resources as context managers, then routes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+
+from peakclip import store
+from peakclip.errors import PeakclipError
+from peakclip.ingest import Intake
+from peakclip.jetstream import JetStream
+from peakclip.service import Service
+from peakclip_api import keys
+from peakclip_api.accept import Acceptor
+from peakclip_api.auth import Keys
+from peakclip_api.board import Board
+from peakclip_api.line import Follower, Line
+from peakclip_api.problems import problems
+from peakclip_api.routes import dashboard, nats_metrics, orders, sales
+from peakclip_api.sales import Sales
+from peakclip_api.settings import ApiSettings
+
+
+def create_app(settings: ApiSettings, service: Service) -> web.Application:
+    app = web.Application(middlewares=[problems], client_max_size=settings.max_body_bytes)
+    app.cleanup_ctx.append(_resources(settings, service))
+    for resource in (orders, sales, dashboard, nats_metrics):
+        resource.add_routes(app)
+    return app
+
+
+def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def resources(app: web.Application) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            js = await stack.enter_async_context(
+                await JetStream.connect(settings.nats_url, name="peakclip-api")
+            )
+            service.check("nats", lambda: js.connected)
+            pool = await store.connect(settings.database_url, min_size=1, max_size=4)
+            stack.push_async_callback(pool.close)
+            line = Line(keep=settings.remembered_orders)
+            follower = Follower(js, line)
+            service.check("order log", follower.caught_up.is_set)
+            board = Board(js)
+            intake = Intake(js, lambda seq, stored: line.add_frame(seq, stored, own=True))
+            app[keys.JS], app[keys.POOL] = js, pool
+            app[keys.LINE], app[keys.FOLLOWER], app[keys.BOARD], app[keys.INTAKE] = (
+                line,
+                follower,
+                board,
+                intake,
+            )
+            app[keys.KEYS] = Keys(pool, time.monotonic)
+            app[keys.SALES] = Sales(pool, time.monotonic)
+            app[keys.ACCEPTOR] = Acceptor(intake, line, follower, board)
+            await board.start()
+            stack.push_async_callback(board.stop)
+            await _started(follower)
+            # A repeat must find its order, so nothing is accepted before the log is read to its end.
+            await follower.caught_up.wait()
+            service.spawn("queue-length", follower.run())
+            service.spawn("intake", intake.run())
+            yield
+
+    return resources
+
+
+async def _started(follower: Follower) -> None:
+    """Waits until the streams exist."""
+    while True:
+        try:
+            await follower.start()
+            return
+        except PeakclipError:
+            await asyncio.sleep(0.2)

@@ -1,0 +1,26 @@
+"""Typed keys of what the application carries."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import asyncpg
+from aiohttp import web
+
+from peakclip.ingest import Intake
+from peakclip.jetstream import JetStream
+from peakclip_api.accept import Acceptor
+from peakclip_api.auth import Keys
+from peakclip_api.board import Board
+from peakclip_api.line import Follower, Line
+from peakclip_api.sales import Sales
+
+BOARD: Final = web.AppKey("board", Board)
+JS: Final = web.AppKey("js", JetStream)
+POOL: Final = web.AppKey("pool", asyncpg.Pool)
+KEYS: Final = web.AppKey("keys", Keys)
+SALES: Final = web.AppKey("sales", Sales)
+LINE: Final = web.AppKey("line", Line)
+FOLLOWER: Final = web.AppKey("follower", Follower)
+INTAKE: Final = web.AppKey("intake", Intake)
+ACCEPTOR: Final = web.AppKey("acceptor", Acceptor)

@@ -1,0 +1,170 @@
+"""The line: every accepted order that this process has seen, in order of acceptance, by any API process.
+
+INTAKE is the shared log; each process follows it. That is where repeats of a key are recognised, customers' units
+are counted before the database has them, and a queued order finds its place, without a look-up on the accept path.
+The database stays the judge: what is forgotten here costs a later, still correct, answer.
+
+`Line` is pure bookkeeping; `Follower` feeds it from JetStream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+import structlog
+
+from peakclip import topology
+from peakclip.errors import PeakclipError
+from peakclip.jetstream import JetStream, StoredMessage
+from peakclip.messages import Order, decode_frame
+
+log = structlog.get_logger()
+
+POLL_SECONDS: Final = 0.5
+DEMAND_SECONDS: Final = 5.0  # without a question for this long, the queue is asked less often
+IDLE_POLL_SECONDS: Final = 5.0
+
+
+class Entry(msgspec.Struct, gc=False):
+    order: Order
+    ordinal: int  # 1 for the first order this process has seen
+    released: bool = False  # rejected or cancelled: no longer counts against the customer's limit
+
+
+class Line:
+    """Orders by id and by buyer, with their ordinals. Sizes are orders."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._entries: dict[str, Entry] = {}
+        self._bought: dict[tuple[str, str], int] = {}  # (sale, customer) -> units
+        self._frames: dict[int, int] = {}  # sequence -> orders, of frames that may not be relayed yet
+        self._early: set[int] = set()  # own frames, known before the log showed them
+        self._early_releases: set[str] = set()
+        self.total = 0
+        self.drained = 0  # orders with an ordinal up to here are certainly not queued any more
+
+    def add_frame(self, seq: int, orders: Iterable[Order], *, own: bool = False) -> None:
+        """Takes in a stored frame; the second sight of the same frame changes nothing."""
+        if seq in self._early:
+            if not own:
+                self._early.discard(seq)
+            return
+        if own:
+            self._early.add(seq)
+        before = self.total
+        for order in orders:
+            self.total += 1
+            if order.order_id in self._entries:
+                continue  # admitted twice: the database keeps the first and returns the other's units
+            entry = Entry(order, self.total)
+            self._entries[order.order_id] = entry
+            if order.order_id in self._early_releases:
+                self._early_releases.discard(order.order_id)
+                entry.released = True
+                continue
+            buyer = (order.sale_id, order.customer_id)
+            self._bought[buyer] = self._bought.get(buyer, 0) + order.quantity
+        self._frames[seq] = self.total - before
+
+    def find(self, order_id: str) -> Entry | None:
+        return self._entries.get(order_id)
+
+    def bought(self, sale_id: str, customer_id: str) -> int:
+        return self._bought.get((sale_id, customer_id), 0)
+
+    def release(self, order_id: str) -> None:
+        """The order was rejected or cancelled, so its units no longer count against the customer."""
+        entry = self._entries.get(order_id)
+        if entry is None:
+            if len(self._early_releases) < self._keep:
+                self._early_releases.add(order_id)
+            return
+        if not entry.released:
+            entry.released = True
+            self._forget_units(entry.order)
+
+    def _forget_units(self, order: Order) -> None:
+        buyer = (order.sale_id, order.customer_id)
+        left = self._bought.get(buyer, 0) - order.quantity
+        if left > 0:
+            self._bought[buyer] = left
+        else:
+            self._bought.pop(buyer, None)
+
+    def measured(self, *, relayed_seq: int, queued: int) -> None:
+        """Notes how far the line has moved: frames up to `relayed_seq` are apart, `queued` orders wait behind it."""
+        self._frames = {seq: count for seq, count in self._frames.items() if seq > relayed_seq}
+        self.drained = max(self.drained, self.total - sum(self._frames.values()) - queued)
+
+    def position(self, entry: Entry) -> int:
+        """Place in line: 1 is next."""
+        return max(1, entry.ordinal - self.drained)
+
+    def trim(self) -> None:
+        """Forgets the oldest orders beyond `keep`, never one that is still queued."""
+        surplus = len(self._entries) - self._keep
+        for order_id in list(self._entries)[: max(0, surplus)]:
+            entry = self._entries[order_id]
+            if entry.ordinal > self.drained:
+                return
+            del self._entries[order_id]
+            if not entry.released:
+                self._forget_units(entry.order)
+
+
+class Follower:
+    """Keeps a `Line` up to date from INTAKE and EVENTS, and asks how long the queue is while anybody wants to know."""
+
+    def __init__(self, js: JetStream, line: Line) -> None:
+        self._js = js
+        self._line = line
+        self._asked_at = 0.0
+        self.caught_up = asyncio.Event()
+        self._target = 0
+
+    async def start(self) -> None:
+        """Reads the log from as far back as it is kept; `caught_up` is set once everything older is known."""
+        self._target = (await self._js.stream_state(topology.INTAKE)).last_seq
+        first = max(1, (await self._js.stream_state(topology.INTAKE)).first_seq)
+        if self._target < first:
+            self.caught_up.set()
+        for subject in ("order.rejected", "order.cancelled"):
+            await self._js.follow(topology.EVENTS, 1, self._on_release, subject=subject)
+        await self._js.follow(topology.INTAKE, first, self._on_frame, subject="intake.>")
+
+    async def _on_frame(self, message: StoredMessage) -> None:
+        try:
+            self._line.add_frame(message.seq, decode_frame(message.payload))
+        except msgspec.MsgspecError as exc:
+            log.error("frame_unreadable", seq=message.seq, error=str(exc))
+        if message.seq >= self._target:
+            self.caught_up.set()
+
+    async def _on_release(self, message: StoredMessage) -> None:
+        self._line.release(msgspec.json.decode(message.payload)["order_id"])
+
+    def asked(self) -> None:
+        """Somebody wants to know a place in line."""
+        self._asked_at = time.monotonic()
+
+    async def run(self) -> None:
+        while True:
+            try:
+                # The relay first: an order that moves between the two answers is then counted twice, not never.
+                relay = await self._js.consumer_state(topology.INTAKE, "relay")
+                orders = await self._js.consumer_state(topology.SECKILL, topology.ORDERS_POOL)
+                self._line.measured(
+                    relayed_seq=relay.ack_floor_seq, queued=orders.pending + orders.ack_pending
+                )
+                self._line.trim()
+            except PeakclipError as exc:
+                log.debug("queue_length_unknown", error=repr(exc))
+            for _ in range(int(IDLE_POLL_SECONDS / POLL_SECONDS)):
+                await asyncio.sleep(POLL_SECONDS)
+                if time.monotonic() - self._asked_at < DEMAND_SECONDS:
+                    break

@@ -1,0 +1,81 @@
+"""Errors as `application/problem+json` (RFC 9457) with a stable `type`: what a client may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from peakclip.errors import OutcomeUnknownError, UnavailableError
+from peakclip.store import DATABASE_AWAY
+
+log = structlog.get_logger()
+
+TYPE_PREFIX = "https://peakclip.dev/problems/"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Problem(Exception):  # noqa: N818 - RFC 9457's word
+    """Ends a request. `kind` is the last part of `type`; `errors` lists wrong fields as {field, message}."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        *,
+        errors: list[dict[str, str]] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+
+    def response(self) -> web.Response:
+        body: dict[str, Any] = {
+            "type": TYPE_PREFIX + self.kind,
+            "title": self.kind.replace("-", " ").capitalize(),
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            body["errors"] = self.errors
+        return web.Response(
+            body=msgspec.json.encode(body),
+            status=self.status,
+            content_type="application/problem+json",
+            headers=self.headers,
+        )
+
+
+def retry_later(kind: str, detail: str, seconds: int = 1) -> Problem:
+    return Problem(503, kind, detail, headers={"Retry-After": str(seconds)})
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Maps every error to a problem, here and nowhere else. A 500 is a defect and is logged as one."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return problem.response()
+    except web.HTTPException as exc:
+        if exc.status < 400:
+            raise
+        kind = HTTPStatus(exc.status).phrase.lower().replace(" ", "-")
+        allow = {"Allow": exc.headers["Allow"]} if "Allow" in exc.headers else None
+        return Problem(exc.status, kind, exc.text or HTTPStatus(exc.status).phrase, headers=allow).response()
+    except DATABASE_AWAY:
+        return retry_later("database-unavailable", "PostgreSQL does not answer; retry.").response()
+    except (UnavailableError, OutcomeUnknownError):
+        return retry_later("queue-unavailable", "NATS does not answer; retry with the same key.").response()
+    except Exception:
+        log.exception("request_failed", method=request.method, path=request.path)
+        return Problem(500, "internal-error", "Something is wrong on our side.").response()

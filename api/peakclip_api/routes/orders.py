@@ -1,0 +1,119 @@
+"""`POST /v1/sales/{id}/orders` and `GET /v1/orders/{id}`."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any, Final
+
+import msgspec
+from aiohttp import web
+
+from peakclip.store import DATABASE_AWAY, query
+from peakclip_api import keys
+from peakclip_api.auth import CUSTOMER_HEADER, Credential, credential_of, customer_of
+from peakclip_api.body import decode_body, idempotency_key
+from peakclip_api.line import Entry
+from peakclip_api.problems import Problem
+
+MAX_QUANTITY: Final = 1_000
+# Below this many seconds from the front of the line, memory may lag behind the database.
+NEAR_FRONT_SECONDS: Final = 2.0
+
+
+class SeckillOrderRequest(msgspec.Struct, forbid_unknown_fields=True):
+    quantity: Annotated[int, msgspec.Meta(ge=1, le=MAX_QUANTITY)] = 1
+
+
+_decoder = msgspec.json.Decoder(SeckillOrderRequest)
+
+
+def add_routes(app: web.Application) -> None:
+    app.router.add_post("/v1/sales/{sale_id}/orders", create_seckill_order)
+    app.router.add_get("/v1/orders/{order_id}", get_order)
+
+
+async def create_seckill_order(request: web.Request) -> web.Response:
+    app = request.app
+    credential = await credential_of(request, app[keys.KEYS])
+    customer_id = customer_of(request, credential)
+    key = idempotency_key(request)
+    wanted = decode_body(await request.read() or b"{}", _decoder)
+    sale_id = request.match_info["sale_id"]
+    sale = app[keys.SALES].remembered(sale_id) or await app[keys.SALES].get(sale_id)
+    if sale is None or sale.tenant != credential.tenant:
+        raise Problem(404, "sale-not-found", "There is no such sale.")
+    accepted = await app[keys.ACCEPTOR].accept(sale, customer_id, key, wanted.quantity)
+    body = {
+        "order_id": accepted.order_id,
+        "status": "queued",
+        "position": accepted.position,
+        "eta_seconds": accepted.eta_seconds,
+    }
+    return web.Response(
+        body=msgspec.json.encode(body),
+        status=202,
+        headers={"Location": f"/v1/orders/{accepted.order_id}", "Content-Type": "application/json"},
+    )
+
+
+async def get_order(request: web.Request) -> web.Response:
+    app = request.app
+    credential = await credential_of(request, app[keys.KEYS])
+    try:
+        order_id = str(uuid.UUID(request.match_info["order_id"]))
+    except ValueError:
+        raise _not_found() from None
+    app[keys.FOLLOWER].asked()
+    entry = app[keys.LINE].find(order_id)
+    if entry is not None and _far_from_front(app, entry):
+        return _answer(_queued(app, entry), credential, request)
+    try:
+        row = await app[keys.POOL].fetchrow(query("find_order"), order_id)
+    except DATABASE_AWAY:
+        if entry is None:
+            raise
+        row = None
+    if row is not None:
+        return _answer(dict(row), credential, request)
+    if entry is None:
+        raise _not_found()
+    return _answer(_queued(app, entry), credential, request)
+
+
+def _far_from_front(app: web.Application, entry: Entry) -> bool:
+    eta = app[keys.ACCEPTOR].eta_seconds(app[keys.LINE].position(entry))
+    return eta is not None and eta > NEAR_FRONT_SECONDS
+
+
+def _queued(app: web.Application, entry: Entry) -> dict[str, Any]:
+    position = app[keys.LINE].position(entry)
+    return {
+        "order_id": entry.order.order_id,
+        "tenant": entry.order.tenant,
+        "customer_id": entry.order.customer_id,
+        "sale_id": entry.order.sale_id,
+        "quantity": entry.order.quantity,
+        "status": "queued",
+        "position": position,
+        "eta_seconds": app[keys.ACCEPTOR].eta_seconds(position),
+    }
+
+
+def _answer(order: dict[str, Any], credential: Credential, request: web.Request) -> web.Response:
+    """The order if it is the asker's own: others' orders do not exist for them."""
+    named = request.headers.get(CUSTOMER_HEADER)
+    mine = order.pop("tenant") == credential.tenant and (
+        credential.role == "admin"
+        or (credential.role == "service" and named in (None, order["customer_id"]))
+        or (credential.role == "customer" and order["customer_id"] == credential.subject)
+    )
+    if not mine:
+        raise _not_found()
+    body = msgspec.json.encode(
+        {key: value for key, value in order.items() if value is not None or key == "eta_seconds"}
+    )
+    return web.Response(body=body, content_type="application/json")
+
+
+def _not_found() -> Problem:
+    return Problem(404, "order-not-found", "There is no such order.")

@@ -1,0 +1,3 @@
+insert into dead_letters (message_id, pool, subject, headers, payload, cause, attempts)
+values ($1, $2, $3, $4, $5, $6, $7)
+on conflict (message_id) do update set cause = excluded.cause, attempts = excluded.attempts, at = now()

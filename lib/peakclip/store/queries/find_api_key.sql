@@ -1,0 +1,1 @@
+select tenant, subject, role from api_keys where key_hash = $1 and revoked_at is null

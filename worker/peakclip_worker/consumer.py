@@ -1,0 +1,169 @@
+"""The drain loop of every pool: pull, wait for the limiter, process, acknowledge; and the way out on SIGTERM.
+
+A ticket is taken only for messages in hand, so none is spent on nothing; a retry goes through the limiter again.
+Acknowledgements follow the commit, so what dies in between comes again and is recognised by the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from peakclip import telemetry, topology
+from peakclip.errors import PeakclipError, UnavailableError
+from peakclip.jetstream import InMessage, JetStream, PullConsumer
+from peakclip.limiter.limiter import Limiter, Start
+from peakclip.messages import WorkerTelemetry, encode
+from peakclip.service import Service
+
+log = structlog.get_logger()
+
+FETCH_SECONDS: Final = 1.0
+DRAIN_SECONDS: Final = 15.0  # below the usual 30 s of grace before SIGKILL
+TELEMETRY_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of a batch: `finished` are to be acknowledged, `again` go through the limiter once more."""
+
+    finished: Sequence[InMessage]
+    again: Sequence[InMessage]
+    failed: int = 0  # attempts that ended in an error
+
+
+class Pool(Protocol):
+    """What a pool does with messages whose start has come."""
+
+    def batch_of(self, messages: Sequence[InMessage], most: int) -> Sequence[InMessage]: ...
+
+    async def process(self, batch: Sequence[InMessage], started_at: float) -> BatchResult: ...
+
+
+class Drain:
+    """One worker of one pool."""
+
+    def __init__(self, js: JetStream, pull: PullConsumer, limiter: Limiter, pool: Pool, name: str) -> None:
+        self._js = js
+        self._pull = pull
+        self._limiter = limiter
+        self._pool = pool
+        self._name = name
+        self._worker = f"{os.uname().nodename.split('.')[0]}-{os.getpid()}"
+        self._in_hand: list[InMessage] = []
+        self._finished = 0
+        self._failed = 0
+        self._busy_seconds = 0.0
+        self._draining = False
+        self._acquiring: asyncio.Task[Start] | None = None
+
+    async def run(self, service: Service) -> None:
+        """Drains until asked to stop, then finishes what has started and gives the rest back."""
+        work = asyncio.create_task(self._work(service), name="drain")
+        stop = asyncio.create_task(service.stopping.wait(), name="stop")
+        keep = asyncio.create_task(self._keep_in_hand(), name="keep-in-hand")
+        try:
+            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+            self._draining = True
+            if self._acquiring is not None:
+                self._acquiring.cancel()  # nothing has started: what is in hand is given back
+            await asyncio.wait({work}, timeout=DRAIN_SECONDS)
+            if work.done() and not work.cancelled() and (failure := work.exception()):
+                raise failure
+        finally:
+            for task in (work, stop, keep):
+                task.cancel()
+            await asyncio.gather(work, stop, keep, return_exceptions=True)
+            await self._give_back()
+
+    async def _work(self, service: Service) -> None:
+        while not service.stopping.is_set():
+            try:
+                self._in_hand = await self._pull.fetch(self._limiter.chunk, FETCH_SECONDS)
+            except UnavailableError:
+                await asyncio.sleep(0.1)
+                continue
+            while self._in_hand and not service.stopping.is_set():
+                await self._start_some()
+
+    async def _start_some(self) -> None:
+        """Starts as many of the messages in hand as the limiter lets start now."""
+        waited = time.perf_counter()
+        wanted = self._pool.batch_of(self._in_hand, len(self._in_hand))
+        self._acquiring = asyncio.create_task(self._limiter.acquire(len(wanted)))
+        try:
+            start = await self._acquiring
+        except asyncio.CancelledError:
+            if self._draining:
+                return
+            raise
+        finally:
+            self._acquiring = None
+        began = time.perf_counter()
+        telemetry.LIMITER_WAIT.labels(self._name).observe(began - waited)
+        batch = wanted[: start.count]
+        for message in batch:
+            telemetry.QUEUE_DELAY.labels(self._name).observe(max(0.0, start.at - message.stored_at))
+        result = await self._pool.process(batch, start.at)
+        await asyncio.gather(*(self._acknowledge(message) for message in result.finished))
+        self._in_hand = [*result.again, *self._in_hand[len(batch) :]]
+        busy = time.perf_counter() - began
+        telemetry.PROCESSING.labels(self._name).observe(busy)
+        self._busy_seconds += busy
+        self._finished += len(result.finished)
+        self._failed += result.failed
+
+    @staticmethod
+    async def _acknowledge(message: InMessage) -> None:
+        try:
+            await message.ack()
+        except PeakclipError as exc:  # it comes again after ack_wait, and the database knows it
+            log.warning("ack_lost", seq=message.seq, error=repr(exc))
+
+    async def _keep_in_hand(self) -> None:
+        """Tells the server that what waits for the limiter is not forgotten."""
+        while True:
+            await asyncio.sleep(topology.ACK_WAIT_SECONDS / 3)
+            for message in list(self._in_hand):
+                try:
+                    await message.in_progress()
+                except UnavailableError:
+                    break
+
+    async def _give_back(self) -> None:
+        for message in [*self._in_hand, *self._pull.take_back()]:
+            try:
+                await message.nak()
+            except UnavailableError:
+                return  # they come again by themselves after ack_wait
+        self._in_hand = []
+
+    async def publish_telemetry(self) -> None:
+        subject = f"{topology.WORKER_TELEMETRY}.{self._name}.{self._worker}"
+        while True:
+            try:
+                await self._js.publish_core(subject, encode(self.telemetry(time.time())))
+            except UnavailableError:
+                log.debug("telemetry_not_sent")
+            await asyncio.sleep(TELEMETRY_SECONDS)
+
+    def telemetry(self, now: float) -> WorkerTelemetry:
+        return WorkerTelemetry(
+            worker=self._worker,
+            pool=self._name,
+            pid=os.getpid(),
+            at=now,
+            finished=self._finished,
+            failed=self._failed,
+            busy_seconds=self._busy_seconds,
+            limiter_wait_seconds=self._limiter.wait_seconds_total,
+            starts_max_sliding_second=self._limiter.starts_max_sliding_second,
+            in_flight=len(self._in_hand),
+            draining=self._draining,
+        )

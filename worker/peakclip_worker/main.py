@@ -1,0 +1,47 @@
+"""`peakclip worker`: one worker of one pool."""
+
+from __future__ import annotations
+
+import contextlib
+
+import click
+
+from peakclip import store, topology
+from peakclip.jetstream import JetStream
+from peakclip.limiter.limiter import Limiter
+from peakclip.service import Service, run_service
+from peakclip_worker.consumer import Drain
+from peakclip_worker.pools.orders import OrdersPool
+from peakclip_worker.settings import WorkerSettings
+
+POOLS = {topology.ORDERS_POOL: topology.SECKILL}
+
+
+@click.command()
+@click.option("--pool", type=click.Choice(sorted(POOLS)), help="Which pool to work for.")
+def command(pool: str | None) -> None:
+    """Drain one pool into PostgreSQL at the limiter's pace."""
+    settings = WorkerSettings.load(pool=pool)
+    run_service(f"worker-{settings.pool}", settings, lambda service: work(settings, service))
+
+
+async def work(settings: WorkerSettings, service: Service) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        js = await stack.enter_async_context(
+            await JetStream.connect(settings.nats_url, name=f"peakclip-worker-{settings.pool}")
+        )
+        service.check("nats", lambda: js.connected)
+        database = await store.connect(settings.database_url, min_size=1, max_size=2)
+        stack.push_async_callback(database.close)
+        limiter = Limiter(js, settings.pool)
+        service.spawn("limiter", limiter.run())
+        drain = Drain(
+            js,
+            js.pull(POOLS[settings.pool], settings.pool),
+            limiter,
+            OrdersPool(database, settings.work_ms),
+            settings.pool,
+        )
+        service.spawn("telemetry", drain.publish_telemetry())
+        service.ready()
+        await drain.run(service)

@@ -1,0 +1,76 @@
+"""The outbox: what a committed transaction owes the rest becomes events (EVENTS) and stock on offer (STOCK).
+
+A row is deleted in the transaction that claimed it, after its publication; a crash in between publishes it again
+with the same message id, which JetStream drops within its window and consumers recognise afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import structlog
+
+from peakclip import telemetry
+from peakclip.errors import PeakclipError
+from peakclip.jetstream import JetStream, OutMessage
+from peakclip.service import Service
+from peakclip.store import DATABASE_AWAY, query
+from peakclip_worker.relay import store_all
+
+log = structlog.get_logger()
+
+BATCH: Final = 256
+IDLE_SECONDS: Final = 0.1
+
+
+class Outbox:
+    def __init__(self, js: JetStream, database: Any) -> None:
+        self._js = js
+        self._database = database
+
+    async def run(self, service: Service) -> None:
+        while not service.stopping.is_set():
+            try:
+                published = await self._publish_some()
+            except (PeakclipError, *DATABASE_AWAY) as exc:
+                log.warning("outbox_retries", error=repr(exc))
+                published = 0
+                await asyncio.sleep(0.5)
+            telemetry.OUTBOX.set(published)  # what was waiting, up to one batch
+            if published < BATCH:
+                await asyncio.sleep(IDLE_SECONDS)
+
+    async def _publish_some(self) -> int:
+        async with self._database.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(query("claim_outbox"), BATCH)
+            if not rows:
+                return 0
+            events = [
+                OutMessage(row["subject"], row["payload"].encode(), event_headers(row))
+                for row in rows
+                if row["increment"] is None
+            ]
+            if events:
+                await store_all(self._js, events, patience_seconds=5)
+            await asyncio.gather(
+                *(
+                    self._js.increment(row["subject"], row["increment"], message_id=row["message_id"])
+                    for row in rows
+                    if row["increment"] is not None
+                )
+            )
+            await connection.execute(query("delete_outbox"), [row["id"] for row in rows])
+            return len(rows)
+
+
+def event_headers(row: Any) -> dict[str, str]:
+    """CloudEvents 1.0, binary mode: attributes in headers, the data as the body."""
+    return {
+        "Nats-Msg-Id": row["message_id"],
+        "ce-specversion": "1.0",
+        "ce-id": row["message_id"],
+        "ce-type": row["subject"],
+        "ce-source": "/peakclip/orders",
+        "content-type": "application/json",
+    }

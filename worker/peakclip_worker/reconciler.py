@@ -1,0 +1,153 @@
+"""Returns the units that an API process reserved and never sold, because it died in between (docs/adr/0006).
+
+Every reservation on STOCK names its frame. Once a reservation is older than any group may get, the frame either
+exists or must never come to exist: where there is none, an empty frame (a fence) is created on the frame's own
+subject, which a late API process cannot overwrite. Then, for each sale,
+
+    correction = -(units the frame holds + sum of the group's movements)
+
+for example -(0 + (-64)) = +64 when the process died before it published a frame of 64.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from peakclip import topology
+from peakclip.errors import PeakclipError, RefusedError
+from peakclip.jetstream import WRONG_LAST_SEQUENCE, InMessage, JetStream
+from peakclip.messages import decode_frame
+from peakclip.service import Service
+
+log = structlog.get_logger()
+
+MOST_HELD: Final = 10_000
+FETCH: Final = 256
+
+
+@dataclass(slots=True)
+class Movements:
+    """What one group did to one sale's counter, in the order of the stream."""
+
+    frame_id: str
+    sale_id: str
+    by_seq: dict[int, InMessage] = field(default_factory=dict)
+
+    @property
+    def since(self) -> float:
+        return min(message.stored_at for message in self.by_seq.values())
+
+    @property
+    def units(self) -> int:
+        return sum(int(message.headers["Nats-Incr"]) for message in self.by_seq.values())
+
+    @property
+    def reservation(self) -> InMessage | None:
+        for message in self.by_seq.values():
+            if message.headers.get("Nats-Msg-Id", "").startswith(f"{topology.RESERVATION}-"):
+                return message
+        return None
+
+
+def correction(movements: int, in_frame: int) -> int:
+    """Units to add so that the group's sum equals what its frame sells.
+
+    >>> correction(movements=-64, in_frame=0), correction(movements=-64 + 4, in_frame=60)
+    (64, 0)
+    """
+    return -(in_frame + movements)
+
+
+def is_late(message: InMessage, grace_seconds: float) -> bool:
+    """A return that was made after its group had been settled, so its units went back twice."""
+    reserved_at = float(message.headers.get(topology.RESERVED_AT_HEADER, message.stored_at))
+    return message.stored_at - reserved_at >= grace_seconds
+
+
+class Reconciler:
+    """Settles every reservation once it is `grace_seconds` old."""
+
+    def __init__(self, js: JetStream, grace_seconds: float) -> None:
+        self._js = js
+        self._grace = grace_seconds
+        self._pull = js.pull(topology.STOCK, "reconciler")
+        self._open: dict[tuple[str, str], Movements] = {}
+
+    async def run(self, service: Service) -> None:
+        while not service.stopping.is_set():
+            try:
+                if len(self._open) < MOST_HELD:
+                    await self._take_in(await self._pull.fetch(FETCH, 1.0))
+                else:
+                    await asyncio.sleep(0.5)
+                await self._settle_due(time.time())
+            except PeakclipError as exc:
+                log.warning("reconciler_retries", error=repr(exc))
+                await asyncio.sleep(0.5)
+
+    async def _take_in(self, messages: Sequence[InMessage]) -> None:
+        others = []
+        for message in messages:
+            frame_id = message.headers.get(topology.FRAME_HEADER)
+            if (
+                frame_id is None
+            ):  # stock of a new sale, units from the outbox, a correction: nothing to settle
+                others.append(message)
+                continue
+            sale_id = message.subject.partition(".")[2]
+            key = (frame_id, sale_id)
+            self._open.setdefault(key, Movements(frame_id, sale_id)).by_seq[message.seq] = message
+        await asyncio.gather(*(message.ack() for message in others))
+
+    async def _settle_due(self, now: float) -> None:
+        for key, movements in list(self._open.items()):
+            if now - movements.since < self._grace:
+                return  # in the order of the stream: the others are younger
+            await self._settle(movements)
+            del self._open[key]
+
+    async def _settle(self, movements: Movements) -> None:
+        """The reservation is acknowledged first and surely: without it, what is left of a group changes nothing."""
+        reservation = movements.reservation
+        rest = [message for message in movements.by_seq.values() if message is not reservation]
+        if reservation is not None:
+            in_frame = await self._units_in_frame(movements.frame_id, movements.sale_id)
+            units = correction(movements.units, in_frame)
+            await self._correct(movements.sale_id, units, f"{topology.RECONCILED}-{movements.frame_id}")
+            await reservation.ack()
+        else:
+            for message in rest:
+                if is_late(message, self._grace):
+                    units = -int(message.headers["Nats-Incr"])
+                    await self._correct(movements.sale_id, units, f"{topology.RECONCILED}-{message.seq}")
+        await asyncio.gather(*(message.ack() for message in rest))
+
+    async def _correct(self, sale_id: str, units: int, message_id: str) -> None:
+        if units == 0:
+            return
+        log.warning("stock_reconciled", sale=sale_id, units=units)
+        subject = topology.stock_subject(sale_id)
+        await self._js.increment(subject, units, message_id=f"{message_id}-{sale_id}")
+
+    async def _units_in_frame(self, frame_id: str, sale_id: str) -> int:
+        """What the frame sells of this sale; a frame that does not exist is fenced off for ever first."""
+        subject = topology.frame_subject(frame_id)
+        frame = await self._js.last_message(topology.INTAKE, subject)
+        if frame is None:
+            try:
+                fence = {topology.FRAME_ORDERS_HEADER: "0"}
+                await self._js.publish(subject, b"", create_only=True, headers=fence)
+                return 0
+            except RefusedError as exc:
+                if exc.code != WRONG_LAST_SEQUENCE:
+                    raise
+            frame = await self._js.last_message(topology.INTAKE, subject)
+        if frame is None or frame.headers.get(topology.FRAME_ORDERS_HEADER) == "0":
+            return 0
+        return sum(order.quantity for order in decode_frame(frame.payload) if order.sale_id == sale_id)

@@ -1,0 +1,39 @@
+"""`peakclip relay`: moves what is already durable to where it is worked on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import click
+
+from peakclip import store
+from peakclip.jetstream import JetStream
+from peakclip.service import Service, run_service
+from peakclip_worker.outbox import Outbox
+from peakclip_worker.reconciler import Reconciler
+from peakclip_worker.relay import Relay
+from peakclip_worker.settings import RelaySettings
+
+
+@click.command()
+def command() -> None:
+    """Take frames apart, publish the outbox, return what nobody bought."""
+    settings = RelaySettings.load()
+    run_service("relay", settings, lambda service: relay(settings, service))
+
+
+async def relay(settings: RelaySettings, service: Service) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        js = await stack.enter_async_context(
+            await JetStream.connect(settings.nats_url, name="peakclip-relay")
+        )
+        service.check("nats", lambda: js.connected)
+        database = await store.connect(settings.database_url, min_size=1, max_size=3)
+        stack.push_async_callback(database.close)
+        reconciler = Reconciler(js, settings.reconcile_after_seconds)
+        service.ready()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(Relay(js, database).run(service), name="frames")
+            tasks.create_task(Outbox(js, database).run(service), name="outbox")
+            tasks.create_task(reconciler.run(service), name="reconciler")
