@@ -16,6 +16,7 @@ from peakclip.audit import RateLimit, audit_system, run_audit
 from peakclip.audit.rest import look, under_way
 from peakclip.cli.audit import command
 from peakclip.jetstream import JetStream, OutMessage
+from peakclip.limiter.pace import set_pace
 
 pytestmark = pytest.mark.integration
 
@@ -29,7 +30,7 @@ def order(name: str, quantity: int = 1) -> messages.Order:
 
 
 async def fill(js: JetStream, database: Any) -> None:
-    """Ten units; three orders went from their frame through the queue into the table. And there is a fence."""
+    """Ten units; three orders went from their frame through the queue into the table. A fence is there."""
     await js.publish(topology.stock_subject(SALE), b"", headers={"Nats-Incr": "+10"})
     await database.execute(
         "insert into sales (sale_id, tenant, product, price_cents, initial, available, opens_at, closes_at,"
@@ -171,6 +172,21 @@ async def test_starts_above_the_rate_are_found(js: JetStream, database: Any) -> 
     await fill(js, database)
     result = await run_audit(database, js, accepted=None, at_rest=True, rate=RateLimit(1, 1))
     assert [violation.invariant for violation in result.violations] == [7]
+
+
+async def test_without_a_given_rate_the_pace_in_force_is_the_bound(js: JetStream, database: Any) -> None:
+    await fill(js, database)
+    result = await run_audit(database, js, accepted=None, at_rest=True)
+    assert result.checks[-1].not_checked is not None
+    await set_pace(js, topology.ORDERS_POOL, limit_per_second=0.5, burst=2)
+    await database.execute("update orders set started_at = now() + interval '1 hour'")
+    result = await run_audit(database, js, accepted=None, at_rest=True)
+    assert "3 starts" in result.checks[-1].detail
+    assert [violation.invariant for violation in result.violations] == [7]
+    await database.execute("update orders set started_at = '2020-01-01Z'")
+    result = await run_audit(database, js, accepted=None, at_rest=True)
+    assert "0 starts, since the rate in force began" in result.checks[-1].detail
+    assert result.violations == []
 
 
 async def test_poison_that_vanished_is_found(js: JetStream, database: Any) -> None:

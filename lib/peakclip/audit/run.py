@@ -64,8 +64,9 @@ async def rate_in_force(js: JetStream) -> RateLimit | None:
         return None
     pace, _ = found
     highest = max([pace.limit_per_second, *(step.rate_per_second for step in pace.steps)])
+    burst = max([pace.burst, *(step.burst for step in pace.steps if step.burst is not None)])
     since = min((step.from_time for step in pace.steps), default=0.0)
-    return RateLimit(highest, pace.burst, since, source="the pace in force now")
+    return RateLimit(highest, burst, since, source="the pace in force now")
 
 
 def _with_quantity(accepted: Accepted) -> dict[str, int | None] | None:
