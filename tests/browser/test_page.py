@@ -1,0 +1,241 @@
+"""The dashboard in a real browser."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+from browser.harness import Site
+from browser.scenes import BURST, IDLE, Scene, last
+from playwright.async_api import Page, expect
+
+from peakclip.messages import PoolStatus
+
+pytestmark = [pytest.mark.browser, pytest.mark.integration]
+
+DRAINING = last(BURST, 600)
+
+
+@contextlib.asynccontextmanager
+async def spoken(site: Site, status: PoolStatus) -> AsyncIterator[None]:
+    """A controller that says the same again and again."""
+    speaking = asyncio.create_task(site.keep_publishing(status))
+    yield
+    speaking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await speaking
+
+
+async def text(page: Page, name: str) -> str:
+    return (await page.locator(f"#{name}").inner_text()).strip()
+
+
+async def test_numbers_of_a_burst_appear(page: Page, site: Site) -> None:
+    status = msgspec.structs.replace(DRAINING, lag_ready=8415, lag_in_flight=5, eta_seconds=84.0)
+    async with spoken(site, status):
+        await page.goto(site.url)
+        await expect(page.locator("#state")).to_have_text("Draining")
+        await expect(page.locator("#verdict")).to_have_text("Fine")
+        assert await text(page, "backlog") == "8,420"
+        assert re.sub(r"\s+", " ", await text(page, "eta")) == "1 min 24 s"
+        assert re.sub(r"\s+", " ", await text(page, "drain")) == "100.0 /s"
+        assert "limit R 100/s" in await text(page, "drain-note")
+        assert await text(page, "sliding") == "104"
+        assert await text(page, "sliding-note") == "105 allowed now"
+        assert await text(page, "processed") == f"{status.processed_total:,}"
+        assert "rate limit" in await text(page, "reason")
+        assert "8,420" in await page.title()
+        assert await page.locator("#pips .here").count() == status.workers_current
+        await expect(page.locator("#announce")).to_contain_text("Draining. Fine.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "word", "verdict"),
+    [
+        ({"lag_ready": 0, "lag_in_flight": 0, "arrival_per_second": 0.0, "eta_seconds": 0.0}, "Idle", "Fine"),
+        ({"lag_ready": 3, "lag_in_flight": 5, "arrival_per_second": 40.0}, "Keeping up", "Fine"),
+        ({"paused": True, "eta_seconds": None}, "Paused", "Look"),
+        ({"lag_ready": None, "lag_in_flight": None, "eta_seconds": None}, "Unknown", "Act"),
+        ({"arrival_per_second": 900.0, "eta_seconds": None}, "Draining", "Look"),
+    ],
+)
+async def test_the_state_in_words(
+    page: Page, site: Site, changes: dict[str, object], word: str, verdict: str
+) -> None:
+    async with spoken(site, msgspec.structs.replace(DRAINING, **changes)):
+        await page.goto(site.url)
+        await expect(page.locator("#state")).to_have_text(word)
+        await expect(page.locator("#verdict")).to_have_text(verdict)
+
+
+@pytest.mark.parametrize(
+    ("changes", "value", "note"),
+    [
+        ({"arrival_per_second": 900.0, "eta_seconds": None}, "never", "at this rate: more arrives"),
+        ({"arrival_per_second": None, "eta_seconds": None}, "unknown", "not enough measured yet"),
+        ({"paused": True, "eta_seconds": None}, "never", "while the pool is paused"),
+        ({"lag_ready": 0, "lag_in_flight": 0}, "empty", "nothing is waiting"),
+    ],
+)
+async def test_time_to_empty_is_honest(
+    page: Page, site: Site, changes: dict[str, object], value: str, note: str
+) -> None:
+    async with spoken(site, msgspec.structs.replace(DRAINING, **changes)):
+        await page.goto(site.url)
+        await expect(page.locator("#eta")).to_have_text(value)
+        await expect(page.locator("#eta-note")).to_have_text(note)
+
+
+async def test_unknown_is_said_in_words_and_never_as_zero(page: Page, site: Site) -> None:
+    names = "lag_ready lag_in_flight arrival_per_second drain_per_second workers_ceiling eta_seconds burst"
+    nothing: dict[str, object] = dict.fromkeys([*names.split(), "starts_max_sliding_second"])
+    async with spoken(site, msgspec.structs.replace(DRAINING, **nothing)):
+        await page.goto(site.url)
+        for name in ("backlog", "eta", "drain", "arrivals", "sliding"):
+            await expect(page.locator(f"#{name}")).to_have_text("unknown")
+
+
+async def test_a_pool_that_finishes_nothing_is_stalled(page: Page, site: Site) -> None:
+    site.remember(Scene(BURST.arrivals, stuck=lambda t: t > 570))
+    await page.goto(site.url)
+    await expect(page.locator("#state")).to_have_text("Stalled")
+    await expect(page.locator("#verdict")).to_have_text("Act")
+
+
+async def test_a_breach_of_the_limit_is_reported_and_an_old_maximum_is_not(page: Page, site: Site) -> None:
+    site.remember(Scene(BURST.arrivals, limit=lambda t: 100.0 if t < 580 else 50.0))
+    await page.goto(site.url)
+    await expect(page.locator("#sliding")).to_have_text("104")
+    await expect(page.locator("#sliding-note")).to_have_text("55 allowed now")
+    await expect(page.locator("#verdict")).to_have_text("Fine")
+    site.board.add(last(BURST, 600, starts_max_sliding_second=106))
+    await expect(page.locator("#verdict")).to_have_text("Act")
+    await expect(page.locator("#sentence")).to_contain_text("The limit was exceeded at")
+
+
+async def test_silence_of_the_controller_is_unknown_with_the_last_word(page: Page, site: Site) -> None:
+    await page.goto(site.url)
+    await expect(page.locator("#sentence")).to_have_text("No news from a controller yet.")
+    async with spoken(site, DRAINING):
+        await expect(page.locator("#state")).to_have_text("Draining")
+    await expect(page.locator("#state")).to_have_text("Unknown", timeout=8000)
+    await expect(page.locator("#verdict")).to_have_text("Act")
+    await expect(page.locator("#sentence")).to_contain_text("No news from the controller for")
+    await expect(page.locator("#sentence")).to_contain_text("Last known")
+    assert await text(page, "backlog") == "unknown"
+    assert await text(page, "link") == "Connected, no news"
+    async with spoken(site, DRAINING):
+        await expect(page.locator("#state")).to_have_text("Draining")
+
+
+async def test_the_page_comes_back_when_the_server_does(page: Page, site: Site) -> None:
+    async with spoken(site, DRAINING):
+        await page.goto(site.url)
+        await expect(page.locator("#link")).to_have_text("Live")
+    await site.stop()
+    await expect(page.locator("#link")).to_have_text("Connection lost")
+    await expect(page.locator("#lost")).to_be_visible()
+    await expect(page.locator("#state")).to_have_text("Unknown", timeout=8000)
+    await expect(page.locator("#sentence")).to_contain_text("No connection to the server for")
+    await site.start()
+    async with spoken(site, DRAINING):
+        await expect(page.locator("#link")).to_have_text("Live", timeout=8000)
+        await expect(page.locator("#state")).to_have_text("Draining")
+        await expect(page.locator("#lost")).to_be_hidden()
+    # The refused connections are in the console, as they should be; nothing else is.
+    assert all("ERR_" in line for line in page.complaints)  # type: ignore[attr-defined]
+    page.complaints.clear()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1280])
+async def test_nothing_scrolls_sideways(page: Page, site: Site, width: int) -> None:
+    await page.set_viewport_size({"width": width, "height": 740})
+    site.remember(BURST)
+    large = {
+        "lag_ready": 12_345_678,
+        "lag_in_flight": 20_000,
+        "eta_seconds": 123_456.0,
+        "arrival_per_second": 1e5,
+    }
+    async with spoken(site, msgspec.structs.replace(DRAINING, **large)):
+        await page.goto(site.url)
+        await expect(page.locator("#backlog")).to_have_text("12,365,678")
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        clipped = "elements => elements.filter(e => e.scrollWidth > e.clientWidth).map(e => e.id)"
+        assert await page.locator(".value").evaluate_all(clipped) == []
+
+
+async def test_dark_is_dark_and_light_is_light(page: Page, site: Site) -> None:
+    site.remember(IDLE)
+    await page.goto(site.url)
+    lightness: dict[str, float] = {}
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        await page.wait_for_timeout(300)
+        for place in ("html", ".cell", ".plate"):
+            lightness[f"{scheme} {place}"] = await page.evaluate(
+                """place => {
+                    const canvas = new OffscreenCanvas(1, 1).getContext("2d");
+                    canvas.fillStyle = getComputedStyle(document.querySelector(place)).backgroundColor;
+                    canvas.fillRect(0, 0, 1, 1);
+                    const [r, g, b] = canvas.getImageData(0, 0, 1, 1).data;
+                    return (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255;
+                }""",
+                place,
+            )
+    assert all(value > 0.8 for name, value in lightness.items() if name.startswith("light")), lightness
+    assert all(value < 0.25 for name, value in lightness.items() if name.startswith("dark")), lightness
+
+
+async def test_the_reading_follows_the_arrow_keys_and_the_pointer(page: Page, site: Site) -> None:
+    site.remember(BURST)
+    await page.goto(site.url)
+    charts = page.locator("#charts")
+    await charts.focus()
+    await page.keyboard.press("Home")
+    spoken_first = await charts.get_attribute("aria-valuetext")
+    await page.keyboard.press("End")
+    spoken_last = await charts.get_attribute("aria-valuetext")
+    assert spoken_first is not None
+    assert spoken_last is not None
+    assert spoken_first != spoken_last
+    assert "backlog" in spoken_last
+    assert "workers" in spoken_last
+    box = await page.locator(".chart.backlog svg").bounding_box()
+    assert box is not None
+    await page.mouse.move(
+        box["x"] + 46 + (box["width"] - 46) * 0.5, box["y"] + 10
+    )  # five minutes ago: before the burst
+    await expect(page.locator(".chart.backlog output")).to_have_text(re.compile(r"^\d{1,3}$"))
+    assert await page.locator(".chart .cursor").count() == 4
+
+
+async def test_a_silence_is_a_gap_in_the_charts(page: Page, site: Site) -> None:
+    site.remember(BURST, silent_seconds=60)
+    site.board.add(DRAINING)
+    await page.goto(site.url)
+    await expect(page.locator(".chart .silence")).to_have_count(4)
+
+
+async def test_pools_can_be_chosen(page: Page, site: Site) -> None:
+    await page.goto(site.url)
+    site.board.add(DRAINING)
+    await expect(page.locator("#pool-name")).to_have_text("orders")
+    await expect(page.locator("#pools")).to_be_hidden()
+    site.board.add(last(IDLE, 600, pool="reaper"))
+    await expect(page.locator("#pools")).to_be_visible()
+    await page.select_option("#pool", "reaper")
+    await expect(page.locator("#state")).to_have_text("Idle")
+
+
+async def test_nothing_is_loaded_from_elsewhere(page: Page, site: Site) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.goto(site.url)
+    await expect(page.locator("#link")).not_to_have_text("Connecting")
+    assert len(asked) >= 6
+    assert all(address.startswith(site.url) for address in asked), asked
