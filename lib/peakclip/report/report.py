@@ -88,7 +88,7 @@ def full_report(
     audit: AuditResult,
     durability: Durability,
     target: float,
-    allowed_burst: int | None,
+    allowed: float | None,
     plot: str | None,
 ) -> dict[str, Any]:
     """Adds to the client's report what the database and the auditor say."""
@@ -98,7 +98,7 @@ def full_report(
         "durable": durability.durable,
         "drained": len(drain.committed),
         "drain_seconds": _rounded(drain.seconds, 3),
-        "rate": rate_figures(drain, target, allowed_burst),
+        "rate": rate_figures(drain, target, allowed),
         "workers": worker_range(statuses, drain),
         "lost": audit.lost,
         "duplicated": audit.duplicated + named_twice,
@@ -129,8 +129,8 @@ def full_report(
     }
 
 
-def rate_figures(drain: Drain, target: float, allowed_burst: int | None) -> dict[str, Any]:
-    """Starts are the limiter's timestamps; commits lag them by the work and come in clumps."""
+def rate_figures(drain: Drain, target: float, allowed: float | None) -> dict[str, Any]:
+    """Starts are the limiter's moments; commits lag them by the work. `allowed`: the highest R plus its burst."""
     mean = mean_rate(drain.started)
     steady = after_ramp(drain.started, target)
     steady_mean = mean_rate(steady)
@@ -139,7 +139,7 @@ def rate_figures(drain: Drain, target: float, allowed_burst: int | None) -> dict
         "mean": _rounded(mean, 3),
         "error_percent": _rounded(_error_percent(mean, target), 3),
         "max_sliding_second": max_sliding(drain.started),
-        "allowed_burst": allowed_burst,
+        "allowed_sliding_second": allowed,
         "after_ramp_mean": _rounded(steady_mean, 3),
         "after_ramp_error_percent": _rounded(_error_percent(steady_mean, target), 3),
         "ramp_seconds": _rounded(steady[0] - min(drain.started), 3) if steady else None,

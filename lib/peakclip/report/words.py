@@ -32,11 +32,11 @@ def drain_words(report: Mapping[str, Any]) -> str:
     rate = report["rate"]
     if rate["mean"] is None:
         return f"{report['drained']:,} orders reached the database: too few to tell a rate."
-    allowed = rate["target"] + (rate["allowed_burst"] or 0)
+    allowed = rate["allowed_sliding_second"]
     return (
         f"Drained {report['drained']:,} in {report['drain_seconds']:.1f} s: {rate['mean']:.1f}/s on average "
         f"(R = {rate['target']:g}/s, {rate['error_percent']:+.2f} %); most started in any second: "
-        f"{rate['max_sliding_second']:,} (allowed {allowed:g})."
+        f"{rate['max_sliding_second']:,} ({'bound unknown' if allowed is None else f'allowed {allowed:,g}'})."
     )
 
 
@@ -86,8 +86,8 @@ def failures(report: Mapping[str, Any], *, stock: int) -> list[str]:
         found.append(
             f"Only {report['drained']:,} of {report['accepted']:,} accepted orders reached the database."
         )
-    most, burst = rate["max_sliding_second"], rate["allowed_burst"]
-    if most is not None and burst is not None and most > rate["target"] + burst:
+    most, allowed = rate["max_sliding_second"], rate["allowed_sliding_second"]
+    if most is not None and allowed is not None and most > allowed:
         found.append(f"{most:,} orders started within one second, more than R + burst.")
     if any(report[name] for name in _HARMS) or report["audit"]["violations"]:
         found.append("The audit found violations.")

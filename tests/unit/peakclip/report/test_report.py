@@ -45,7 +45,8 @@ def load(accepted: int = 200, sold_out: int = 0, missing: int = 0) -> LoadResult
 def status(at: float, workers: int) -> PoolStatus:
     return PoolStatus(
         pool="orders", at=at, limit_per_second=100.0, effective_per_second=100.0, paused=False,
-        lag_ready=None, lag_in_flight=None, oldest_seconds=None, arrival_per_second=None, drain_per_second=None,
+        lag_ready=None, lag_in_flight=None, oldest_seconds=None, arrival_per_second=None,
+        drain_per_second=None,
         per_worker_per_second=None, workers_current=workers, workers_desired=workers, workers_ceiling=None,
         eta_seconds=None, reason="", binding_constraint="", processed_total=0, failed_total=0,
         average_processing_seconds=None, starts_max_sliding_second=None,
@@ -57,7 +58,7 @@ STATUSES = [status(START - 9, 9), status(START - 1, 1), status(START + 1, 6), st
 
 def report(client: LoadResult | None = None, **changed: Any) -> dict[str, Any]:
     parts: dict[str, Any] = {
-        "audit": SOUND, "durability": ON_DISK, "target": 100.0, "allowed_burst": 5, "plot": "p.svg", **changed
+        "audit": SOUND, "durability": ON_DISK, "target": 100.0, "allowed": 105.0, "plot": "p.svg", **changed
     }  # fmt: skip
     return full_report(client_report(client or load()), parts.pop("drain", DRAIN), STATUSES, **parts)
 

@@ -1,0 +1,291 @@
+"""`peakclip demo`: the stack, a burst, the drain to its end, an audit; then a report in words, JSON and a figure."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+import structlog
+import uvloop
+
+from peakclip import store, telemetry
+from peakclip.audit import RateLimit, audit_system
+from peakclip.cli.live import Display, View
+from peakclip.cli.watch import Watch
+from peakclip.errors import PeakclipError
+from peakclip.jetstream import JetStream
+from peakclip.load import Progress
+from peakclip.load.access import create_sale
+from peakclip.local.stack import Credentials, Stack, StackOptions
+from peakclip.report.figure import figure_of
+from peakclip.report.plot import draw
+from peakclip.report.report import full_report, read_drain, read_durability
+from peakclip.report.words import (
+    audit_words,
+    burst_words,
+    drain_words,
+    durability_words,
+    failures,
+    worker_words,
+)
+
+_CONTROLLER_SECONDS: Final = 30.0  # to its first word
+_GIVE_BACK_SECONDS: Final = 120.0  # the controller waits a minute before it believes that the work is over
+_REST_SECONDS: Final = 60.0  # for the audit: outbox published, counters settled
+_PATH: Final = click.Path(path_type=Path, dir_okay=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    stack: StackOptions
+    orders: int
+    stock: int
+    rate: float
+    report: Path
+    plot: Path
+    leave: bool
+
+
+class BurstError(PeakclipError):
+    """The burst could not be sent."""
+
+
+@click.command("demo")
+@click.option(
+    "--orders", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True, help="In the burst."
+)
+@click.option("--stock", type=click.IntRange(min=0), help="Units on sale. [default: as many as orders]")
+@click.option(
+    "--rate", type=click.FloatRange(min=0.5), default=100.0, show_default=True, help="R, orders per second."
+)
+@click.option("--work-ms", type=click.IntRange(0, 60_000), default=40, show_default=True,
+              help="Stand-in for a third party's time per order, so that one worker alone cannot reach R.")  # fmt: skip
+@click.option("--report", type=_PATH, help="Where to write the figures as JSON. [default: beside --plot]")
+@click.option("--plot", type=_PATH, help="Where to write the figure. [default: peakclip-demo.svg]")
+@click.option(
+    "--exit", "leave", is_flag=True, help="End after the report instead of keeping the dashboard up."
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="[default: 8080, or a free one]")
+@click.option("--min", "min_workers", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--max", "max_workers", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--api-processes", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Keep the data there.")
+def command(
+    orders: int,
+    stock: int | None,
+    rate: float,
+    work_ms: int,
+    report: Path | None,
+    plot: Path | None,
+    leave: bool,
+    port: int | None,
+    min_workers: int,
+    max_workers: int,
+    api_processes: int,
+    data: Path | None,
+) -> None:
+    """Shows what Peakclip does: a burst accepted at once, drained at exactly R, by workers that follow the need.
+
+    Exit 1 if an order was lost, doubled, oversold or refused without reason, or if R was exceeded.
+    """
+    plot = plot or (report.with_suffix(".svg") if report else (data or Path()) / "peakclip-demo.svg")
+    report = report or plot.with_suffix(".json")
+    stack = StackOptions(
+        data=data,
+        port=port,
+        rate=rate,
+        min_workers=min_workers,
+        max_workers=max_workers,
+        api_processes=api_processes,
+        work_ms=work_ms,
+    )
+    options = Options(stack, orders, orders if stock is None else stock, rate, report, plot, leave)
+    telemetry.configure_logging("demo", json=False)
+    # The picture says what goes on; each process of the stack has a log of its own.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    try:
+        if data is not None:
+            data.mkdir(parents=True, exist_ok=True)
+        for path in (report, plot):  # better now than after two minutes
+            path.touch()
+        raise SystemExit(uvloop.run(_until_told(_demo(options))))
+    except (PeakclipError, OSError) as exc:
+        click.echo(f"peakclip demo: {exc}", err=True)
+        raise SystemExit(2) from exc
+
+
+async def _until_told(work: Coroutine[Any, Any, int]) -> int:
+    """SIGINT and SIGTERM cancel the work, so that the stack stops in order; then exit 130."""
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return 130
+
+
+async def _demo(options: Options) -> int:
+    view = View(
+        orders=options.orders, limit=options.rate, phase="Starting nats-server, PostgreSQL and the processes"
+    )
+    with Display(view) as display:
+        display.show()
+        async with Stack(options.stack) as stack:
+            credentials = stack.credentials
+            view.url = f"dashboard {credentials['url']}/"
+            display.say(f"Dashboard: {credentials['url']}/")
+            async with contextlib.AsyncExitStack() as close:
+                js = await close.enter_async_context(
+                    await JetStream.connect(credentials["nats_url"], name="demo")
+                )
+                pool = await store.connect(credentials["database_url"], max_size=2, command_timeout=60)
+                close.push_async_callback(pool.close)
+                found = await _Run(options, display, credentials, js, pool).run()
+            if not options.leave:
+                await _stay(display, credentials["url"])
+    return 1 if found else 0
+
+
+async def _stay(display: Display, url: str) -> None:
+    display.close()
+    display.say(f"\nThe dashboard stays up at {url}/ until Ctrl-C.")
+    with contextlib.suppress(asyncio.CancelledError):  # the expected end, not an interruption
+        await asyncio.Event().wait()
+    display.say("Stopping.")
+
+
+class _Run:
+    """One burst on a stack that is ready, from the sale to the report."""
+
+    def __init__(
+        self, options: Options, display: Display, credentials: Credentials, js: JetStream, pool: Any
+    ) -> None:
+        self._options = options
+        self._display = display
+        self._view = display.view
+        self._credentials = credentials
+        self._js = js
+        self._pool = pool
+        self._watch = Watch(js, pool, self._view, display.show)
+
+    async def run(self) -> list[str]:
+        """Returns why the run failed, one sentence each."""
+        await self._watch.listen()
+        self._phase("Waiting for the controller")
+        if await self._watch.first_status(_CONTROLLER_SECONDS) is None:
+            self._display.say("The controller has not spoken yet: workers and their reasons are not shown.")
+        sale_id = await create_sale(
+            self._credentials["url"], self._credentials["admin"], stock=self._options.stock
+        )
+        client, accepted = await self._burst(sale_id)
+        self._phase("Draining")
+        if not await self._watch.until_drained(sale_id, client["accepted"]):
+            self._display.say(
+                "Nothing has reached the database for a minute: the audit will say what is missing."
+            )
+        self._phase("Waiting until the workers are given back")
+        if not await self._watch.until_given_back(self._options.stack.min_workers, _GIVE_BACK_SECONDS):
+            self._display.say(f"The workers were not given back within {_GIVE_BACK_SECONDS:.0f} s.")
+        self._phase("Auditing")
+        return await self._finish(sale_id, client, accepted)
+
+    def _phase(self, words: str) -> None:
+        self._view.phase = words
+        self._display.show()
+
+    async def _burst(self, sale_id: str) -> tuple[dict[str, Any], list[str]]:
+        """By a process of its own: its CPU is the customers', and its report is written by what measured."""
+        self._phase("Sending the burst")
+        with tempfile.TemporaryDirectory(prefix="peakclip-burst-") as name:
+            report, accepted = Path(name, "report.json"), Path(name, "accepted")
+            arguments = [
+                *(sys.executable, "-P", "-m", "peakclip", "load", "--url", self._credentials["url"]),
+                *("--sale", sale_id, "--orders", str(self._options.orders), "--progress", "json"),
+                *("--report", str(report), "--accepted", str(accepted)),
+            ]
+            process = await asyncio.create_subprocess_exec(
+                *arguments,
+                env={**os.environ, "PEAKCLIP_KEY": self._credentials["service"]},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for us to pass on
+            )
+            try:
+                said = await self._follow(process)
+                await process.wait()
+            finally:
+                if process.returncode is None:
+                    process.terminate()
+            if not report.exists():
+                raise BurstError(
+                    f"The burst could not be sent: {said or 'the load process ended without a word'}"
+                )
+            client = json.loads(report.read_text())
+            self._view.accepted, self._view.burst_words = client["accepted"], _short(client)
+            return client, accepted.read_text().split()
+
+    async def _follow(self, process: asyncio.subprocess.Process) -> str:
+        """Shows progress lines; returns the last other line, which is a complaint."""
+        said = ""
+        async for line in process.stderr or ():  # type: ignore[union-attr]
+            try:
+                self._view.burst = Progress(**msgspec.json.decode(line))
+            except (msgspec.DecodeError, TypeError):
+                said = line.decode(errors="replace").strip() or said
+                continue
+            self._display.show()
+        return said
+
+    async def _finish(self, sale_id: str, client: dict[str, Any], accepted: list[str]) -> list[str]:
+        drain = await read_drain(self._pool, sale_id)
+        highest = self._watch.highest_limit(since=client["burst"]["started_at"] - 5.0)
+        limit = None
+        if highest is not None:
+            limit = RateLimit(
+                *highest, since=min(drain.started, default=0.0), source="the pace during the run"
+            )
+        audit, _ = await audit_system(
+            self._pool, self._js, accepted=set(accepted), wait_seconds=_REST_SECONDS, rate=limit
+        )
+        report = full_report(
+            client,
+            drain,
+            self._watch.statuses,
+            audit=audit,
+            durability=await read_durability(self._pool, self._js),
+            target=self._options.rate,
+            allowed=None if highest is None else highest[0] + highest[1],
+            plot=str(self._options.plot),
+        )
+        statuses = [s for s in self._watch.statuses if s.at >= report["burst"]["started_at"] - 5.0]
+        self._options.plot.write_text(draw(figure_of(report, drain, statuses)))
+        self._options.report.write_text(json.dumps(report, indent=2) + "\n")
+        found = failures(report, stock=self._options.stock)
+        self._display.close()
+        lines = [burst_words(report), durability_words(report), drain_words(report), worker_words(statuses)]
+        lines += [*audit_words(report), f"Report: {self._options.report}  Plot: {self._options.plot}"]
+        for words in ["", *lines, *(f"FAILED: {sentence}" for sentence in found)]:
+            self._display.say(words)
+        return found
+
+
+def _short(client: dict[str, Any]) -> str:
+    words = f"{client['accepted']:,} accepted"
+    if client["accept_p99_ms"] is not None:
+        words += f" in {client['accept_seconds']:.2f} s, p99 {client['accept_p99_ms']:.0f} ms"
+    refused = sum(client["refused"].values())
+    return words + (f"; {refused:,} refused" if refused else "")
