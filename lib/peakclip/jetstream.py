@@ -99,7 +99,17 @@ def parse_time(text: str) -> float:
 class InMessage:
     """A message pulled from a consumer. Exactly one of `ack`, `nak`, `term` ends it."""
 
-    __slots__ = ("_js", "_msg", "delivered", "headers", "num_pending", "payload", "seq", "stored_at", "subject")
+    __slots__ = (
+        "_js",
+        "_msg",
+        "delivered",
+        "headers",
+        "num_pending",
+        "payload",
+        "seq",
+        "stored_at",
+        "subject",
+    )
 
     def __init__(self, js: JetStream, msg: Msg) -> None:
         self._js = js
@@ -164,7 +174,9 @@ class PullConsumer:
         self._wake.clear()
         reply = f"{self._inbox}.{self._open}"
         # First whatever is there (`no_wait` answers at once), then, only when there is nothing, wait for one.
-        await self._js.publish_core(self._subject, msgspec.json.encode({**request, "no_wait": True}), reply=reply)
+        await self._js.publish_core(
+            self._subject, msgspec.json.encode({**request, "no_wait": True}), reply=reply
+        )
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_seconds + 0.5
         while self._open is not None and len(self._arrived) < most:
@@ -199,6 +211,7 @@ class JetStream:
     def __init__(self, nc: Client, timeout_seconds: float) -> None:
         self._nc = nc
         self._timeout = timeout_seconds
+        self._closing = False
         self.generation = 0  # grows with every reconnect
 
     @classmethod
@@ -212,7 +225,8 @@ class JetStream:
             log.info("nats_reconnected", url=nc.connected_url.netloc if nc.connected_url else None)
 
         async def disconnected() -> None:
-            log.warning("nats_disconnected")
+            if not self._closing:
+                log.warning("nats_disconnected")
 
         async def error(exc: Exception) -> None:
             if not isinstance(exc, (ConnectionError, nats.errors.Error, OSError)):
@@ -250,6 +264,7 @@ class JetStream:
         await self.close()
 
     async def close(self) -> None:
+        self._closing = True
         await self._nc.close()
 
     @property
@@ -362,7 +377,9 @@ class JetStream:
             "Nats-Batch-Sequence": str(len(messages)),
             "Nats-Batch-Commit": "1",
         }
-        reply = await self.request(last.subject, last.payload, headers=headers, timeout_seconds=timeout_seconds)
+        reply = await self.request(
+            last.subject, last.payload, headers=headers, timeout_seconds=timeout_seconds
+        )
         return _puback(reply.data)
 
     # -- reading -------------------------------------------------------------------------------------------
@@ -371,7 +388,12 @@ class JetStream:
         return PullConsumer(self, stream, consumer)
 
     async def follow(
-        self, stream: str, start_seq: int, callback: Callable[[StoredMessage], Awaitable[None]], *, subject: str = ">"
+        self,
+        stream: str,
+        start_seq: int,
+        callback: Callable[[StoredMessage], Awaitable[None]],
+        *,
+        subject: str = ">",
     ) -> Any:
         """Calls back with every message from `start_seq` on, in order, for ever; gaps are re-read by the client."""
 
@@ -488,7 +510,9 @@ class JetStream:
         reply = await self.request("$SYS.REQ.SERVER.PING.JSZ", b"{}")
         answer: dict[str, Any] = _decode(reply.data)
         if "data" not in answer:
-            raise PeakclipError("The NATS user may not read the server's JetStream report ($SYS.REQ.SERVER.PING.JSZ).")
+            raise PeakclipError(
+                "The NATS user may not read the server's JetStream report ($SYS.REQ.SERVER.PING.JSZ)."
+            )
         data: dict[str, Any] = answer["data"]
         return data
 

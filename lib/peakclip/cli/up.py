@@ -11,9 +11,8 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from peakclip import telemetry, topology
 from peakclip.errors import PeakclipError
@@ -88,7 +87,8 @@ async def _until_stopped(options: StackOptions) -> None:
 async def _run(options: StackOptions) -> None:
     click.echo("Starting …", err=True)
     async with Stack(options) as stack:
-        Console(highlight=False).print(summary(stack, options, await _rate(stack)))
+        text = summary(stack, options, await _rate(stack))
+        Console(highlight=False, soft_wrap=True).print(text)  # unwrapped, to be copied
         await asyncio.Event().wait()
 
 
@@ -102,33 +102,23 @@ async def _rate(stack: Stack) -> float | None:
     return found[0].effective_per_second if found else None
 
 
-def summary(stack: Stack, options: StackOptions, rate: float | None) -> RenderableType:
-    """What people need to know to begin, with commands that can be copied."""
-    url, folder = stack.credentials["url"], stack.directory
-    program = _program()
-    facts = {
-        "Dashboard": f"[bold cyan]{url}/[/]",
+def summary(stack: Stack, options: StackOptions, rate: float | None) -> str:
+    """What people need to know to begin, with commands that can be copied; rich markup."""
+    folder, program = stack.directory, _program()
+    data = escape(shlex.quote(str(folder)))
+    rows = {
+        "Dashboard": f"[bold cyan]{stack.credentials['url']}/[/]",
         "Rate": f"{_orders(rate)}, {options.min_workers} to {options.max_workers} workers",
         "Durable": _durable(stack.durable),
-        "Keys": f"{escape(str(folder / 'credentials.json'))} [dim](yours to read only)[/]",
+        "Keys": f"{escape(str(folder / 'credentials.json'))} [dim](readable by you only)[/]",
         "Logs": escape(str(folder / "logs")),
-    }
-    data = escape(shlex.quote(str(folder)))
-    commands = {
+        "": "",
         "Send a burst": f"{program} load --data {data} --stock 10000 --orders 10000",
         "Check it": f"{program} audit --data {data}",
         "Stop": "Ctrl-C",
     }
-    return Group("", "[bold green]Peakclip is up.[/]", "", _grid(facts), "", _grid(commands), "")
-
-
-def _grid(rows: dict[str, str]) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", min_width=14)
-    table.add_column(overflow="fold")
-    for name, text in rows.items():
-        table.add_row(f"  {name}", text)
-    return table
+    lines = (f"  [dim]{name:<14}[/]{text}".rstrip() if name else "" for name, text in rows.items())
+    return "\n".join(["", "[bold green]Peakclip is up.[/]", "", *lines, ""])
 
 
 def _orders(rate: float | None) -> str:

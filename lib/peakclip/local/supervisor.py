@@ -104,7 +104,7 @@ class Supervisor:
                 await asyncio.wait([kept.task])
             if kept.child is not None:
                 code = await kept.child.stop()
-                log.info("process_stopped", name=kept.spec.name, ended=describe_exit(code))
+                log.debug("process_stopped", name=kept.spec.name, ended=describe_exit(code))
             self._changed()
 
     def _launch(self, kept: _Kept) -> None:
