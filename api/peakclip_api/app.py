@@ -46,7 +46,7 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             follower = Follower(js, line)
             service.check("order log", follower.caught_up.is_set)
             board = Board(js)
-            intake = Intake(js, lambda seq, stored: line.add_frame(seq, stored, own=True))
+            intake = Intake(js, line.add_own_frame)
             app[keys.JS], app[keys.POOL] = js, pool
             app[keys.LINE], app[keys.FOLLOWER], app[keys.BOARD], app[keys.INTAKE] = (
                 line,

@@ -10,6 +10,7 @@ The database stays the judge: what is forgotten here costs a later, still correc
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterable
 from typing import Final
@@ -44,18 +45,27 @@ class Line:
         self._bought: dict[tuple[str, str], int] = {}  # (sale, customer) -> units
         self._frames: dict[int, int] = {}  # sequence -> orders, of frames that may not be relayed yet
         self._early: set[int] = set()  # own frames, known before the log showed them
+        self._newest_logged = 0
         self._early_releases: set[str] = set()
         self.total = 0
         self.drained = 0  # orders with an ordinal up to here are certainly not queued any more
 
-    def add_frame(self, seq: int, orders: Iterable[Order], *, own: bool = False) -> None:
-        """Takes in a stored frame; the second sight of the same frame changes nothing."""
+    def knows(self, seq: int) -> bool:
+        """Whether the log shows a frame that was added early, as our own. Answers yes once."""
         if seq in self._early:
-            if not own:
-                self._early.discard(seq)
-            return
-        if own:
+            self._early.discard(seq)
+            return True
+        self._newest_logged = seq
+        return False
+
+    def add_own_frame(self, seq: int, orders: Iterable[Order]) -> None:
+        """Takes in a frame of ours as soon as it is stored, unless the log was faster."""
+        if seq > self._newest_logged:
             self._early.add(seq)
+            self.add_frame(seq, orders)
+
+    def add_frame(self, seq: int, orders: Iterable[Order]) -> None:
+        """Takes in a stored frame."""
         before = self.total
         for order in orders:
             self.total += 1
@@ -108,7 +118,9 @@ class Line:
     def trim(self) -> None:
         """Forgets the oldest orders beyond `keep`, never one that is still queued."""
         surplus = len(self._entries) - self._keep
-        for order_id in list(self._entries)[: max(0, surplus)]:
+        if surplus <= 0:
+            return
+        for order_id in list(itertools.islice(self._entries, surplus)):
             entry = self._entries[order_id]
             if entry.ordinal > self.drained:
                 return
@@ -139,7 +151,8 @@ class Follower:
 
     async def _on_frame(self, message: StoredMessage) -> None:
         try:
-            self._line.add_frame(message.seq, decode_frame(message.payload))
+            if not self._line.knows(message.seq):
+                self._line.add_frame(message.seq, decode_frame(message.payload))
         except msgspec.MsgspecError as exc:
             log.error("frame_unreadable", seq=message.seq, error=str(exc))
         if message.seq >= self._target:
