@@ -1,0 +1,61 @@
+# `make` alone lists what there is. Every target makes .venv first, once per requirements.lock.
+
+BIN := .venv/bin
+READY := .venv/ready
+# Never import from the current folder: the unit folder `operator` is not Python's module of that name.
+export PYTHONSAFEPATH := 1
+
+# Benchmarks, demo and tests take further arguments: make test ARGS="-k limiter"
+ARGS ?=
+
+# The browser tests need a browser; without one they are left out, and said to be.
+CHROMIUM := $(firstword $(foreach name,$(PEAKCLIP_CHROMIUM) chromium chromium-browser google-chrome google-chrome-stable,$(shell command -v $(name) 2>/dev/null)))
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+$(READY): requirements.lock pyproject.toml scripts/environment scripts/uv-version
+	@./scripts/environment
+	@touch $@
+
+.PHONY: demo
+demo: $(READY) ## the whole system on this machine, a burst of 10,000 orders, a live view (ARGS="--exit" to end)
+	$(BIN)/peakclip demo $(ARGS)
+
+.PHONY: test
+test: $(READY) ## every test that needs no cluster
+ifeq ($(CHROMIUM),)
+	@echo 'NOT TESTED: the dashboard in a browser. No chromium here (Debian: apt-get install chromium).'
+	$(BIN)/pytest -m 'not browser' $(ARGS)
+	@echo 'NOT TESTED: the dashboard in a browser. No chromium here (Debian: apt-get install chromium).'
+else
+	PEAKCLIP_CHROMIUM=$(CHROMIUM) $(BIN)/pytest $(ARGS)
+endif
+
+.PHONY: lint
+lint: $(READY) ## style, types and the layering of the packages
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: fmt
+fmt: $(READY) ## format the code and repair what can be repaired
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: bench
+bench: $(READY) ## accept and drain, side by side with other designs (minutes)
+	PYTHONPATH=. $(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: lock
+lock: $(READY) ## bring requirements.lock up to date with pyproject.toml (ARGS="--upgrade" for newest versions)
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group test --group lint --group build \
+	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command 'make lock' --quiet --output-file requirements.lock $(ARGS)
+
+.PHONY: clean
+clean: ## remove .venv and every cache; data folders stay
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
