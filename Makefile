@@ -51,7 +51,7 @@ bench: $(READY) ## accept and drain, side by side with other designs (minutes)
 
 .PHONY: lock
 lock: $(READY) ## bring requirements.lock up to date with pyproject.toml (ARGS="--upgrade" for newest versions)
-	$(BIN)/uv pip compile pyproject.toml --all-extras --group test --group lint --group build \
+	UV_SYSTEM_CERTS=1 $(BIN)/uv pip compile pyproject.toml --all-extras --group test --group lint --group build \
 	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command 'make lock' --quiet --output-file requirements.lock $(ARGS)
 
