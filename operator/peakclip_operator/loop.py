@@ -13,7 +13,7 @@ import structlog
 from peakclip.messages import PoolStatus
 from peakclip_operator.plan import Decision, Memory, Observation, PoolSpec, decide
 from peakclip_operator.ports import PaceReading, Ports, Telemetry, WorkerSample
-from peakclip_operator.report import export, pool_status
+from peakclip_operator.report import Seen, export, pool_status
 
 log = structlog.get_logger()
 
@@ -79,7 +79,7 @@ class ControlLoop:
             await self._ask("scaler", lambda: self._ports.scaler.scale_to(decision.replicas, idle_first))
         if pace is not None and decision.rate != pace.effective_per_second:
             await self._ask("pace", lambda: self._ports.pace_sink.set_effective(decision.rate))
-        status = pool_status(self._pool, self.spec, observation, decision, (now, workers, heard))
+        status = pool_status(self._pool, self.spec, observation, decision, Seen(now, workers, heard, pace))
         export(status, workers)
         await self._ask("status", lambda: self._ports.status.publish(status))
         self.decision, self.status = decision, status
@@ -128,6 +128,7 @@ def _with_pace(spec: PoolSpec, pace: PaceReading) -> PoolSpec:
         limit_per_second=pace.limit_per_second,
         effective_per_second=pace.effective_per_second,
         paused=pace.paused,
+        batch=pace.batch,
     )
 
 

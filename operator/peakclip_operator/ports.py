@@ -42,6 +42,10 @@ class PaceReading:
     limit_per_second: float
     effective_per_second: float
     paused: bool
+    burst: int | None = None
+    """Starts above the limit that a sliding second may hold."""
+    batch: int = 1
+    """How many messages a worker starts together at this rate."""
 
 
 class LagSource(Protocol):

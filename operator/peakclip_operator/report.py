@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from peakclip import telemetry
 from peakclip.messages import PoolStatus
 from peakclip_operator.plan import Decision, Observation, PoolSpec
-from peakclip_operator.ports import Telemetry, Workers
+from peakclip_operator.ports import PaceReading, Telemetry, Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the ports said at one tick beyond what the decision rests on."""
+
+    now: float
+    workers: Workers | None
+    heard: Telemetry | None
+    pace: PaceReading | None
 
 
 def pool_status(
@@ -15,15 +26,13 @@ def pool_status(
     spec: PoolSpec,
     observation: Observation,
     decision: Decision,
-    seen: tuple[float, Workers | None, Telemetry | None],
+    seen: Seen,
 ) -> PoolStatus:
-    """`seen` is the time of the tick, and what the scaler and the telemetry said at it."""
-    now, workers, heard = seen
     lag, totals, inputs = observation.lag, observation.totals, decision.inputs
     per_worker = None if inputs["per_worker_is_prior"] else inputs["per_worker_per_second"]
     return PoolStatus(
         pool=pool,
-        at=now,
+        at=seen.now,
         limit_per_second=spec.limit_per_second,
         effective_per_second=decision.rate,
         paused=spec.paused,
@@ -33,7 +42,7 @@ def pool_status(
         arrival_per_second=inputs["arrival_per_second"],
         drain_per_second=inputs["drain_per_second"],
         per_worker_per_second=per_worker,
-        workers_current=workers.running if workers else 0,
+        workers_current=seen.workers.running if seen.workers else 0,
         workers_desired=decision.replicas,
         workers_ceiling=decision.ceiling,
         eta_seconds=decision.eta_seconds,
@@ -42,7 +51,8 @@ def pool_status(
         processed_total=totals.finished if totals else 0,
         failed_total=totals.failed if totals else 0,
         average_processing_seconds=1 / per_worker if per_worker else None,
-        starts_max_sliding_second=_starts_max(heard),
+        starts_max_sliding_second=_starts_max(seen.heard),
+        burst=seen.pace.burst if seen.pace else None,
     )
 
 

@@ -1,6 +1,7 @@
 """The autoscaler's decision: plain functions over frozen dataclasses; `now` is an argument.
 
-Standard library only. No input or output, no clock, no logger, no metrics: a decision carries its reasons, and the loop tells them.
+Standard library only. No input or output, no clock, no logger, no metrics: a decision carries its reasons,
+and the loop tells them.
 """
 
 from __future__ import annotations

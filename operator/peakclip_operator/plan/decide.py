@@ -51,8 +51,8 @@ class Memory:
 
     replicas: int | None = None
     changed_at: float | None = None
-    per_worker: float | None = None
-    """The last mu that was measured; an idle hour does not forget it."""
+    batches_per_second: float | None = None
+    """Of one worker, the last that was measured; an idle hour does not forget it."""
     at_limit: bool = False
     """The present backlog has once called for R."""
     counters: Counters = field(default_factory=Counters)
@@ -82,12 +82,12 @@ class _Need:
 def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float) -> tuple[Decision, Memory]:
     """Pure. `now` in seconds on any clock that does not run backwards for long."""
     counters = memory.counters.observe(spec, observation, now)
-    measured = counters.per_worker(spec, now)
+    batches = counters.batches_per_second(spec, now) or memory.batches_per_second
     rates = _Rates(
         arrival=counters.arrivals.rate(spec.panic_window_seconds, now),
         drain=counters.finished.rate(spec.panic_window_seconds, now),
         recent_arrival=counters.arrivals.rate(spec.forecast_window_seconds, now),
-        per_worker=measured or memory.per_worker or spec.prior_per_worker_per_second,
+        per_worker=spec.batch * (batches or 1 / spec.prior_batch_seconds),
     )
     current = memory.replicas if memory.replicas is not None else observation.replicas
     current = _between(spec.min_replicas, current or 0, spec.max_replicas)
@@ -108,7 +108,7 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
         memory,
         replicas=replicas,
         changed_at=changed_at,
-        per_worker=measured or memory.per_worker,
+        batches_per_second=batches,
         at_limit=need.at_limit,
         counters=counters,
         needs=needs,
@@ -121,7 +121,7 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
         binding_constraint=binding,
         ceiling=ceiling,
         eta_seconds=_eta(spec, observation.lag, rates, memory, now),
-        inputs=_inputs(spec, observation, rates, need, memory.per_worker is None),
+        inputs=_inputs(spec, observation, rates, need, batches is None),
     )
     return decision, memory
 
@@ -218,6 +218,7 @@ def _inputs(
         "drain_per_second": rates.drain,
         "per_worker_per_second": rates.per_worker,
         "per_worker_is_prior": prior,
+        "batch": spec.batch,
         "limit_per_second": spec.limit_per_second,
         "effective_per_second": spec.rate_per_second,
         "demand_per_second": need.demand,

@@ -26,8 +26,8 @@ class PoolSpec:
     could only wait for each other's share of R."""
 
     spare: float = 0.1
-    """Capacity on top of what is wanted. A start that no worker is free to take is lost (nothing is banked), so
-    a pool that can do exactly R in the mean does less than R."""
+    """Capacity on top of what is wanted. A start that no worker is free to take is lost (nothing is banked),
+    so a pool that can do exactly R in the mean does less than R."""
 
     tolerance: float = 0.05
     """A need this little above the present capacity is noise and adds no worker."""
@@ -53,12 +53,15 @@ class PoolSpec:
     gap_seconds: float = 5.0
     """Counters not seen for this long start again: a rate across a gap would be a guess."""
 
-    prior_per_worker_per_second: float = 20.0
-    """mu before the first telemetry."""
+    batch: int = 1
+    """Messages that a worker starts together; the limiter derives it from R."""
+
+    prior_batch_seconds: float = 0.05
+    """What a worker takes for a batch, before the first telemetry."""
 
     min_busy_seconds: float = 1.0
-    min_attempts: int = 20
-    """mu is taken from telemetry once one of these two has been seen in the window."""
+    min_batches: int = 20
+    """The rate of a worker is measured once one of these two has been seen in the window."""
 
     def __post_init__(self) -> None:
         if self.max_replicas < 1 or not 0 <= self.min_replicas <= self.max_replicas:
@@ -67,8 +70,8 @@ class PoolSpec:
             )
         if not 0 < self.utilization <= 1 or self.spare < 0 or (1 + self.spare) * self.utilization > 1:
             raise ValueError("Utilization is between 0 and 1, and (1 + spare) * utilization is at most 1.")
-        if min(self.catch_up_seconds, self.prior_per_worker_per_second) <= 0:
-            raise ValueError("The catch-up time and the prior rate of a worker are above zero.")
+        if min(self.catch_up_seconds, self.prior_batch_seconds, self.batch) <= 0:
+            raise ValueError("The catch-up time, the batch and its prior time are above zero.")
         if self.limit_per_second < 0 or (self.effective_per_second or 0) < 0:
             raise ValueError("A limit is not negative.")
 

@@ -34,7 +34,7 @@ class Series:
         return Series((*self.samples[first:], (at, value)))
 
     def growth(self, window_seconds: float, now: float) -> tuple[float, float] | None:
-        """How much the counter grew in the window, and in how many seconds; None with fewer than two samples."""
+        """How much the counter grew in the window, and in how many seconds; None with fewer than two."""
         if len(self.samples) < 2:
             return None
         edge = now - window_seconds

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from peakclip_operator.plan import Decision, Lag, Memory, Observation, PoolSpec, Totals, decide
 
-SPEC = PoolSpec(limit_per_second=100, prior_per_worker_per_second=22, stabilization_seconds=10)
+SPEC = PoolSpec(limit_per_second=100, prior_batch_seconds=1 / 22, stabilization_seconds=10)
 
 
 def seen(
@@ -43,7 +43,7 @@ def test_the_first_tick_after_a_burst_goes_straight_to_the_number_that_holds_r()
 
 @pytest.mark.parametrize("per_worker", [18, 20, 22, 25, 40, 100, 400])
 def test_the_number_is_what_the_measured_rate_calls_for(per_worker: float) -> None:
-    spec = replace(SPEC, prior_per_worker_per_second=per_worker)
+    spec = replace(SPEC, prior_batch_seconds=1 / per_worker)
     decision, _ = burst(spec)
     assert math.ceil(100 / per_worker) <= decision.replicas <= math.ceil(100 / (per_worker * 0.7))
 
@@ -129,7 +129,7 @@ def test_a_limit_of_zero_wants_nobody() -> None:
 
 def test_a_throttled_worker_is_not_slow() -> None:
     """440 messages in 20 busy seconds are 22 a second, however long the workers waited for the limiter."""
-    _, memory = burst(replace(SPEC, prior_per_worker_per_second=5))
+    _, memory = burst(replace(SPEC, prior_batch_seconds=1 / 5))
     for tick in range(1, 10):
         totals = Totals(finished=44 * tick, failed=0, busy_seconds=2.0 * tick)
         decision, memory = decide(SPEC, seen(9_000, stored=10_000, totals=totals), memory, 20 + tick * 0.5)
@@ -182,7 +182,7 @@ specs = st.builds(
         effective_per_second=effective,
         min_replicas=low,
         max_replicas=max(1, low + more),
-        prior_per_worker_per_second=prior,
+        prior_batch_seconds=1 / prior,
     ),
     st.floats(0, 10_000),
     st.none() | st.floats(0, 10_000),
@@ -256,7 +256,7 @@ def test_halving_r_never_raises_the_number(spec: PoolSpec, waiting: list[int], g
 def test_ten_percent_of_noise_in_the_rate_of_a_worker_does_not_flap(
     per_worker: float, noise: list[float]
 ) -> None:
-    spec = replace(SPEC, max_replicas=200, prior_per_worker_per_second=per_worker)
+    spec = replace(SPEC, max_replicas=200, prior_batch_seconds=1 / per_worker)
     memory, numbers, attempts, busy = idle(spec), [], 0.0, 0.0
     for tick, off in enumerate(noise):
         attempts, busy = attempts + 1_000 * per_worker * (1 + off), busy + 1_000

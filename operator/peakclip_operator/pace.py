@@ -1,0 +1,55 @@
+"""The pool's pace in the key-value bucket, as the loop wants it."""
+
+from __future__ import annotations
+
+import structlog
+
+from peakclip.errors import PeakclipError
+from peakclip.jetstream import JetStream
+from peakclip.limiter import grid
+from peakclip.limiter.pace import Pace, read_pace, set_pace
+from peakclip_operator.ports import PaceReading
+
+log = structlog.get_logger()
+
+DEFAULT_LIMIT_PER_SECOND = 100.0
+
+
+class NatsPace:
+    """Source and sink in one."""
+
+    def __init__(self, js: JetStream, pool: str) -> None:
+        self._js = js
+        self._pool = pool
+
+    async def read(self) -> PaceReading:
+        """Raises PeakclipError when there is none or NATS does not answer, DecodeError for nonsense."""
+        found = await read_pace(self._js, self._pool)
+        if found is None:
+            raise PeakclipError(f"No rate is set for the pool {self._pool}.")
+        return reading(found[0])
+
+    async def set_effective(self, per_second: float) -> None:
+        await set_pace(self._js, self._pool, effective_per_second=per_second)
+
+    async def prepare(self, wanted: float | None) -> None:
+        """Sets the limit to `wanted`; without a wish, to the default, and only when none was ever set."""
+        if wanted is None:
+            if await read_pace(self._js, self._pool) is not None:
+                return
+            wanted = DEFAULT_LIMIT_PER_SECOND
+        await set_pace(self._js, self._pool, limit_per_second=wanted)
+        log.info("limit_set", pool=self._pool, limit_per_second=wanted)
+
+
+def reading(pace: Pace) -> PaceReading:
+    effective = pace.effective_per_second
+    # While paused the batch is that of the limit: it is what comes next.
+    rate = grid.rate_milli(effective or pace.limit_per_second)
+    return PaceReading(
+        limit_per_second=pace.limit_per_second,
+        effective_per_second=effective,
+        paused=pace.paused,
+        burst=pace.burst,
+        batch=grid.chunk(rate, pace.burst) if rate else 1,
+    )
