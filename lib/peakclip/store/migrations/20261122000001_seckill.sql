@@ -93,10 +93,12 @@ create function drain_seckill(
 set enable_nestloop = off
 as $$
 #variable_conflict use_column
+declare
+  v_created bigint;
+  v_rejected bigint;
 begin
   perform 1 from sales where sale_id = any(p_sale_id) order by sale_id for update;
 
-  return query
   with incoming as materialized (
     select * from unnest(p_order_id, p_tenant, p_customer_id, p_sale_id, p_quantity, p_frame_id, p_fingerprint,
                          p_accepted_at) with ordinality
@@ -154,24 +156,31 @@ begin
     from inserted i join judged j on j.order_id = i.order_id
     where i.reason = 'limit-reached' or (i.reason = 'sold-out' and j.left_over > 0)
   )
-  select count(*) filter (where i.status = 'pending_payment'), count(*) filter (where i.status = 'rejected'),
-         cardinality(p_order_id) - count(*)
+  select count(*) filter (where i.status = 'pending_payment'), count(*) filter (where i.status = 'rejected')
+  into v_created, v_rejected
   from inserted i;
+  created := v_created;
+  rejected := v_rejected;
+  repeated := cardinality(p_order_id) - v_created - v_rejected;
+  return next;
+  if repeated = 0 then
+    return;
+  end if;
 
-  with superseded as (
+  with repeats as materialized (
+    select i.*, (select o.frame_id from orders o where o.order_id = i.order_id) as winner
+    from unnest(p_order_id, p_frame_id, p_sale_id, p_quantity) as i (order_id, frame_id, sale_id, quantity)
+  ), superseded as (
     insert into superseded_reservations (order_id, frame_id)
-    select i.order_id, i.frame_id
-    from unnest(p_order_id, p_frame_id) as i (order_id, frame_id)
-    join orders o on o.order_id = i.order_id and o.frame_id <> i.frame_id
+    select distinct r.order_id, r.frame_id from repeats r where r.winner <> r.frame_id
     on conflict do nothing
     returning order_id, frame_id
   )
   insert into outbox (message_id, subject, increment, headers)
-  select 'b-' || i.frame_id || '-' || i.order_id, 'stock.' || i.sale_id, i.quantity,
-         json_build_object('Peakclip-Order', i.order_id)
-  from superseded r
-  join unnest(p_order_id, p_frame_id, p_sale_id, p_quantity) as i (order_id, frame_id, sale_id, quantity)
-    on i.order_id = r.order_id and i.frame_id = r.frame_id;
+  select distinct on (r.order_id, r.frame_id)
+         'b-' || r.frame_id || '-' || r.order_id, 'stock.' || r.sale_id, r.quantity,
+         json_build_object('Peakclip-Order', r.order_id)
+  from superseded s join repeats r on r.order_id = s.order_id and r.frame_id = s.frame_id;
 end $$;
 
 -- Stable views for auditors (the contract, 7.8).
