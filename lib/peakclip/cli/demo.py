@@ -6,22 +6,19 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import signal
-import sys
-import tempfile
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import click
-import msgspec
 import structlog
 import uvloop
 
 from peakclip import store, telemetry
 from peakclip.audit import RateLimit, audit_system
+from peakclip.cli.burst import send_burst
 from peakclip.cli.live import Display, View
 from peakclip.cli.watch import Watch
 from peakclip.errors import PeakclipError
@@ -56,10 +53,6 @@ class Options:
     report: Path
     plot: Path
     leave: bool
-
-
-class BurstError(PeakclipError):
-    """The burst could not be sent."""
 
 
 @click.command("demo")
@@ -184,9 +177,9 @@ class _Run:
     async def run(self) -> list[str]:
         """Returns why the run failed, one sentence each."""
         await self._watch.listen()
-        self._phase("Waiting for the controller")
-        if await self._watch.first_status(_CONTROLLER_SECONDS) is None:
-            self._display.say("The controller has not spoken yet: workers and their reasons are not shown.")
+        self._phase("Waiting for the first worker")
+        if not await self._watch.until_running(self._options.stack.min_workers, _CONTROLLER_SECONDS):
+            self._display.say("The controller has not reported its workers yet; going on without.")
         sale_id = await create_sale(
             self._credentials["url"], self._credentials["admin"], stock=self._options.stock
         )
@@ -207,48 +200,20 @@ class _Run:
         self._display.show()
 
     async def _burst(self, sale_id: str) -> tuple[dict[str, Any], list[str]]:
-        """By a process of its own: its CPU is the customers', and its report is written by what measured."""
         self._phase("Sending the burst")
-        with tempfile.TemporaryDirectory(prefix="peakclip-burst-") as name:
-            report, accepted = Path(name, "report.json"), Path(name, "accepted")
-            arguments = [
-                *(sys.executable, "-P", "-m", "peakclip", "load", "--url", self._credentials["url"]),
-                *("--sale", sale_id, "--orders", str(self._options.orders), "--progress", "json"),
-                *("--report", str(report), "--accepted", str(accepted)),
-            ]
-            process = await asyncio.create_subprocess_exec(
-                *arguments,
-                env={**os.environ, "PEAKCLIP_KEY": self._credentials["service"]},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for us to pass on
-            )
-            try:
-                said = await self._follow(process)
-                await process.wait()
-            finally:
-                if process.returncode is None:
-                    process.terminate()
-            if not report.exists():
-                raise BurstError(
-                    f"The burst could not be sent: {said or 'the load process ended without a word'}"
-                )
-            client = json.loads(report.read_text())
-            self._view.accepted, self._view.burst_words = client["accepted"], _short(client)
-            return client, accepted.read_text().split()
+        client, accepted = await send_burst(
+            url=self._credentials["url"],
+            key=self._credentials["service"],
+            sale_id=sale_id,
+            orders=self._options.orders,
+            progress=self._on_burst,
+        )
+        self._view.accepted, self._view.burst_words = client["accepted"], _short(client)
+        return client, accepted
 
-    async def _follow(self, process: asyncio.subprocess.Process) -> str:
-        """Shows progress lines; returns the last other line, which is a complaint."""
-        said = ""
-        async for line in process.stderr or ():  # type: ignore[union-attr]
-            try:
-                self._view.burst = Progress(**msgspec.json.decode(line))
-            except (msgspec.DecodeError, TypeError):
-                said = line.decode(errors="replace").strip() or said
-                continue
-            self._display.show()
-        return said
+    def _on_burst(self, progress: Progress) -> None:
+        self._view.burst = progress
+        self._display.show()
 
     async def _finish(self, sale_id: str, client: dict[str, Any], accepted: list[str]) -> list[str]:
         drain = await read_drain(self._pool, sale_id)

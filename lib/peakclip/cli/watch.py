@@ -45,14 +45,16 @@ class Watch:
         self._view.status = status
         self._heard.set()
 
-    async def first_status(self, wait_seconds: float) -> PoolStatus | None:
-        """The controller's first word; None if it says nothing in time."""
+    async def until_running(self, fewest: int, wait_seconds: float) -> bool:
+        """Waits for the controller to report `fewest` workers. False: it did not in time."""
         try:
             async with asyncio.timeout(wait_seconds):
-                await self._heard.wait()
+                while not self.statuses or self.statuses[-1].workers_current < fewest:
+                    self._heard.clear()
+                    await self._heard.wait()
         except TimeoutError:
-            return None
-        return self.statuses[-1]
+            return False
+        return True
 
     async def until_drained(self, sale_id: str, expected: int) -> bool:
         """Counts until the database has `expected` orders of the sale. False: it stalled before."""
