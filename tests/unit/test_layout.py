@@ -1,0 +1,103 @@
+"""The repository's own rules, which no linter knows."""
+
+from __future__ import annotations
+
+import importlib
+import operator
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+UNITS = ("api", "lib", "operator", "worker")
+MOST_LINES = 300
+# How many lines over the rule a file may be, and why.
+EXEMPT = {
+    "lib/peakclip/jetstream.py": 300,  # one thin port: all pitfalls of the client in one place
+}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def tracked(*patterns: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z", *patterns],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return [ROOT / name for name in listed.stdout.split("\0") if name]
+
+
+in_a_clone = pytest.mark.skipif(
+    not (ROOT / ".git").exists(), reason="the rules for tracked files need a clone"
+)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_folder_is_not_a_package(unit: str) -> None:
+    """`operator/__init__.py`, or any `operator.py` on the path, breaks Python's own module of that name."""
+    assert [path.name for path in (ROOT / unit).glob("*.py")] == []
+
+
+def test_operator_is_the_standard_library() -> None:
+    assert sys.modules["operator"] is operator
+    assert operator.__file__ is not None
+    assert ROOT not in Path(operator.__file__).parents
+    assert operator.add(1, 2) == 3
+
+
+@in_a_clone
+def test_no_file_is_longer_than_a_reader_can_hold() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in tracked("*.py")
+        if "tests" not in path.relative_to(ROOT).parts and path.exists()
+        if (lines := len(path.read_text().splitlines()))
+        > MOST_LINES + EXEMPT.get(str(path.relative_to(ROOT)), 0)
+    }
+    assert long == {}
+
+
+@pytest.mark.parametrize("name", sorted(PROJECT["project"]["entry-points"]["peakclip.commands"]))
+def test_every_command_can_be_loaded(name: str) -> None:
+    (found,) = entry_points(group="peakclip.commands", name=name)
+    assert callable(found.load())
+
+
+def test_the_installed_commands_are_those_of_the_project() -> None:
+    declared = PROJECT["project"]["entry-points"]["peakclip.commands"]
+    assert {point.name: point.value for point in entry_points(group="peakclip.commands")} == declared
+
+
+@pytest.mark.parametrize("package", ["peakclip", "peakclip_api", "peakclip_operator", "peakclip_worker"])
+def test_a_package_begins_with_its_charter(package: str) -> None:
+    assert (importlib.import_module(package).__doc__ or "").strip()
+
+
+def test_the_lock_names_no_machine_and_no_index() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert "--index" not in lock
+    assert "--find-links" not in lock
+    assert " @ " not in lock
+
+
+def test_the_lock_holds_every_direct_dependency() -> None:
+    locked = {
+        line.split("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line
+    }
+    project = PROJECT["project"]
+    wanted = [
+        *project["dependencies"],
+        *(one for extra in project["optional-dependencies"].values() for one in extra),
+        *(one for group in PROJECT["dependency-groups"].values() for one in group),
+    ]
+    names = {
+        "".join(c if c.isalnum() or c in "-_." else " " for c in one).split()[0].lower() for one in wanted
+    }
+    assert names - locked == set()
