@@ -42,14 +42,14 @@ def free_port(preferred: int | None = None, host: str = LOOPBACK) -> int:
 def reserve(port: int, host: str = LOOPBACK) -> socket.socket:
     """Holds a port for servers that share it (SO_REUSEPORT): it stays ours when all of them restart.
 
-    The socket never listens, so no connection ends here. Raises OSError if the port is taken.
+    The socket never listens, so no connection ends here. It has no SO_REUSEADDR, or a server that does not
+    share could take the port from under it. Raises OSError if the port is taken.
     """
     if not is_free(port, host):
         raise OSError(f"port {port} is taken")
     holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     with contextlib.ExitStack() as undo:
         undo.callback(holder.close)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind((host, port))
         undo.pop_all()
