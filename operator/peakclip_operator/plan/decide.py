@@ -9,7 +9,7 @@ time, mu rate of one worker, rho utilization; all per second or in seconds.
     ceiling = ceil(R / (mu * rho)), in min..max  more could only wait for each other's share of R
 
 Worked numbers: 10,000 orders arrive within a second, R = 100, mu = 22, rho = 0.7, T = 120: A over 6 s is
-1,667, demand 83 + 7 + 2,381, want 100, needed ceil(5.0) = 5, ceiling ceil(6.5) = 7. Any number between
+1,667, demand 83 + 7 + 2,381, want 100, needed ceil(5.5) = 6, ceiling ceil(6.5) = 7. Any number between
 `needed` and `ceiling` is kept while the backlog lasts, so noise in mu moves nothing.
 """
 

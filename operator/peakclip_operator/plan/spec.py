@@ -25,7 +25,7 @@ class PoolSpec:
     """Share of a worker's time that may be planned. Bounds the pool: more than R / (mu * utilization) workers
     could only wait for each other's share of R."""
 
-    spare: float = 0.1
+    spare: float = 0.2
     """Capacity on top of what is wanted. A start that no worker is free to take is lost (nothing is banked),
     so a pool that can do exactly R in the mean does less than R."""
 

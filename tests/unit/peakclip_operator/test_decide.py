@@ -55,7 +55,7 @@ def test_without_a_history_a_backlog_is_taken_for_the_beginning_of_a_burst() -> 
 
 def test_a_small_backlog_gets_no_more_than_its_catch_up_time_asks_for() -> None:
     decision, _ = decide(SPEC, seen(150), idle(), 20.0)
-    assert decision.replicas == 2  # 150 in 6 s look like 25/s: 1.25 + 0.1 + 35.7 = 37 a second
+    assert decision.replicas == 3  # 150 in 6 s look like 25/s: 1.25 + 0.1 + 35.7 = 37 a second
     assert decision.binding_constraint == "demand"
 
 
@@ -65,7 +65,7 @@ def test_steady_arrivals_get_headroom_by_the_utilization() -> None:
         now = 20 + tick * 0.5
         decision, memory = decide(SPEC, seen(3, stored=int(tick * 0.5 * 44)), memory, now)
     assert decision is not None
-    assert (decision.replicas, decision.reason) == (4, "KeepingUp")  # 44 / 0.7 * 1.1 / 22 = 3.2
+    assert (decision.replicas, decision.reason) == (4, "KeepingUp")  # 44 / 0.7 * 1.2 / 22 = 3.4
 
 
 def test_unknown_lag_holds_with_its_reason() -> None:
