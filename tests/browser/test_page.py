@@ -45,7 +45,7 @@ async def test_numbers_of_a_burst_appear(page: Page, site: Site) -> None:
         assert re.sub(r"\s+", " ", await text(page, "drain")) == "100.0 /s"
         assert "limit R 100/s" in await text(page, "drain-note")
         assert await text(page, "sliding") == "104"
-        assert await text(page, "sliding-note") == "105 allowed now"
+        assert await text(page, "sliding-note") == "starts; 105 allowed"
         assert await text(page, "processed") == f"{status.processed_total:,}"
         assert "rate limit" in await text(page, "reason")
         assert "8,420" in await page.title()
@@ -110,7 +110,7 @@ async def test_a_breach_of_the_limit_is_reported_and_an_old_maximum_is_not(page:
     site.remember(Scene(BURST.arrivals, limit=lambda t: 100.0 if t < 580 else 50.0))
     await page.goto(site.url)
     await expect(page.locator("#sliding")).to_have_text("104")
-    await expect(page.locator("#sliding-note")).to_have_text("55 allowed now")
+    await expect(page.locator("#sliding-note")).to_have_text("starts; 55 allowed")
     await expect(page.locator("#verdict")).to_have_text("Fine")
     site.board.add(last(BURST, 600, starts_max_sliding_second=106))
     await expect(page.locator("#verdict")).to_have_text("Act")
@@ -127,7 +127,7 @@ async def test_silence_of_the_controller_is_unknown_with_the_last_word(page: Pag
     await expect(page.locator("#sentence")).to_contain_text("No news from the controller for")
     await expect(page.locator("#sentence")).to_contain_text("Last known")
     assert await text(page, "backlog") == "unknown"
-    assert await text(page, "link") == "Connected, no news"
+    assert await text(page, "link") == "No news"
     async with spoken(site, DRAINING):
         await expect(page.locator("#state")).to_have_text("Draining")
 
@@ -167,6 +167,11 @@ async def test_nothing_scrolls_sideways(page: Page, site: Site, width: int) -> N
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
         clipped = "elements => elements.filter(e => e.scrollWidth > e.clientWidth).map(e => e.id)"
         assert await page.locator(".value").evaluate_all(clipped) == []
+        outside = """figures => figures.filter(figure => {
+            const [a, b] = [figure, figure.querySelector("svg")].map(e => e.getBoundingClientRect());
+            return b.left < a.left || b.right > a.right + 1 || b.width < a.width - 1 || b.height < 60;
+        }).map(figure => figure.className)"""
+        assert await page.locator("figure").evaluate_all(outside) == []
 
 
 async def test_dark_is_dark_and_light_is_light(page: Page, site: Site) -> None:

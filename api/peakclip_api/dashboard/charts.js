@@ -1,6 +1,6 @@
 // Four small charts on one time axis, drawn as SVG. The reading follows the pointer or the arrow keys.
 
-import { clock, count, rate } from "./model.js";
+import { clock, count, limit as plain, rate } from "./model.js";
 
 const NS = "http://www.w3.org/2000/svg";
 const GUTTER = 46; // px for the scale's numbers
@@ -9,9 +9,9 @@ const GAP_SECONDS = 5; // a longer silence is a gap: nothing is drawn across it
 
 export const PANELS = [
   { key: "arrivals", title: "Arrivals", unit: "/s", format: rate, floor: 10, traces: [["data area", "arrival_per_second"]] },
-  { key: "backlog", title: "Backlog", unit: "", format: count, floor: 10, traces: [["data area", "backlog"]] },
-  { key: "drain", title: "Drain", unit: "/s", format: rate, floor: 1, limit: true, traces: [["data", "drain_per_second"]] },
-  { key: "workers", title: "Workers", unit: "", format: count, floor: 4, step: true,
+  { key: "backlog", title: "Backlog", unit: "", format: count, floor: 10, whole: true, traces: [["data area", "backlog"]] },
+  { key: "drain", title: "Drain", unit: "/s", format: rate, floor: 1, limit: true, legend: ["limit", "limit R"], traces: [["data", "drain_per_second"]] },
+  { key: "workers", title: "Workers", unit: "", format: count, floor: 4, whole: true, step: true, legend: ["desired", "wanted"],
     traces: [["desired", "workers_desired"], ["data", "workers_current"]] },
 ];
 
@@ -22,10 +22,13 @@ export function svg(name, attributes = {}, parent = null) {
   return element;
 }
 
-// The next of 1, 2, 2.5, 5, 10 ... above the value: the scale moves seldom, and by steps that can be read.
-export function niceCeiling(value) {
+const STEPS = [1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10];
+
+// The next round number above the value: the scale moves seldom, and half of it can still be read.
+export function niceCeiling(value, whole = false) {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 2.5, 5, 10].find((step) => step * power >= value * 0.9999) * power;
+  const fits = (top) => top >= value * 0.9999 && !(whole && top % 2);
+  return STEPS.map((step) => Math.round(step * power * 100) / 100).find(fits) ?? 10 * power;
 }
 
 // Runs of rows without a gap between them.
@@ -82,6 +85,10 @@ export class Charts {
     const caption = document.createElement("figcaption");
     const title = document.createElement("span");
     title.textContent = panel.title;
+    if (panel.legend) {
+      const [className, textContent] = panel.legend;
+      title.append(Object.assign(document.createElement("span"), { className: `key ${className}`, textContent }));
+    }
     const reading = document.createElement("output");
     reading.setAttribute("aria-live", "off"); // the slider's value text speaks for all four
     caption.append(title, reading);
@@ -160,7 +167,7 @@ export class Charts {
       for (const [, name] of traces) highest = Math.max(highest, row[name] ?? 0);
       if (limit) highest = Math.max(highest, (row.effective_per_second + (row.burst ?? 0)) * 1.1);
     }
-    const top = niceCeiling(highest);
+    const top = niceCeiling(highest, panel.whole);
     const y = (value) => TOP + (1 - value / top) * (height - TOP - 1);
     drawing.replaceChildren();
     for (const part of [0, 0.5, 1]) {
@@ -235,7 +242,7 @@ function reading(panel, row) {
   if (!row) return "unknown";
   const name = panel.traces[panel.traces.length - 1][1];
   const value = panel.format(row[name]) + (row[name] == null ? "" : panel.unit);
-  if (panel.limit) return `${value} of R ${rate(row.effective_per_second)}`;
+  if (panel.limit) return `${value} of R ${plain(row.effective_per_second)}`;
   if (panel.key === "workers") return `${value}, wanted ${count(row.workers_desired)}`;
   return value;
 }

@@ -66,17 +66,16 @@ function value(id, text, unit = "") {
   element.dataset.key = key;
   element.classList.toggle("word", !/\d/.test(text));
   element.classList.toggle("unknown", text === "unknown");
-  const parts = text.split(/(\d[\d,.]*)/).filter(Boolean).map((part) => {
-    const span = document.createElement(/\d/.test(part) || !/\d/.test(text) ? "span" : "small");
-    span.textContent = part;
-    return span;
-  });
-  if (unit && text !== "unknown") {
-    const small = document.createElement("small");
-    small.textContent = ` ${unit}`;
-    parts.push(small);
+  const whole = unit && text !== "unknown" ? `${text} ${unit}` : text;
+  const fit = document.createElement("span");
+  let width = 0; // in digits, so that the style sheet can make a long number smaller instead of cutting it
+  for (const part of whole.split(/(\d[\d,.]*)/).filter(Boolean)) {
+    const small = !/\d/.test(part) && /\d/.test(whole);
+    width += part.length * (small ? 0.55 : 1);
+    fit.append(Object.assign(document.createElement(small ? "small" : "span"), { textContent: part }));
   }
-  element.replaceChildren(...parts);
+  fit.style.setProperty("--digits", width);
+  element.replaceChildren(fit);
 }
 
 function render() {
@@ -132,22 +131,22 @@ function renderNumbers(status, rows, now) {
   value("arrivals", model.rate(known ? status.arrival_per_second : null), "/s");
   write("arrivals-note", arrivalsNote(status));
   value("sliding", model.count(known ? status.starts_max_sliding_second : null));
-  write("sliding-note", known && status.burst != null ? `${model.limit(status.effective_per_second + status.burst)} allowed now` : "");
+  write("sliding-note", known && status.burst != null ? `starts; ${model.limit(status.effective_per_second + status.burst)} allowed` : "");
   value("workers", model.count(known ? status.workers_current : null));
   write("workers-note", known ? `${model.count(status.workers_desired)} wanted, ${model.count(status.workers_ceiling)} useful at most` : "");
   value("processed", model.count(known ? status.processed_total : null));
   write("processed-note", known && status.average_processing_seconds != null ? `${(status.average_processing_seconds * 1000).toFixed(0)} ms each` : "");
   value("failed", model.count(known ? status.failed_total : null));
   const lately = known ? model.failedLately(rows) : null;
-  write("failed-note", lately == null ? "" : lately ? `${model.count(lately)} in the last minute` : "none in the last minute");
+  write("failed-note", lately == null ? "" : lately ? `${model.count(lately)} in last minute` : "none in last minute");
   write("reason", known ? model.decision(status) : "unknown");
   renderGauge(status);
   renderPips(status);
 }
 
 function backlogNote(status) {
-  const oldest = status.oldest_seconds == null || !model.backlog(status) ? "" : `, oldest ${model.duration(status.oldest_seconds)}`;
-  return `${model.count(status.lag_in_flight)} in hand${oldest}`;
+  const oldest = status.oldest_seconds == null || !model.backlog(status) ? "" : `oldest ${model.duration(status.oldest_seconds)}, `;
+  return `${oldest}${model.count(status.lag_in_flight)} in hand`;
 }
 
 function drainNote(status) {
@@ -192,7 +191,7 @@ function renderPips(status) {
   const pips = $("pips");
   const [current, desired, ceiling] = status ? [status.workers_current ?? 0, status.workers_desired, status.workers_ceiling ?? 0] : [0, 0, 0];
   const shown = Math.max(current, desired, ceiling);
-  const per = Math.max(1, niceCeiling(Math.max(1, shown / 40)));
+  const per = shown > 40 ? niceCeiling(shown / 40, true) : 1;
   const kinds = Array.from({ length: Math.ceil(shown / per) }, (_, i) => {
     const number = i * per + 1;
     if (number <= current) return number <= desired ? "here" : "leaving";
@@ -206,9 +205,9 @@ function renderPips(status) {
 function renderLink(pool, now) {
   const link = $("link");
   const lost = memory.linkLost != null;
-  link.dataset.link = lost ? "lost" : "live";
-  const age = pool ? now - pool.arrivedAt : null;
-  write("link", lost ? "Connection lost" : age == null || age > memory.staleAfter ? "Connected, no news" : "Live");
+  const silent = !pool || now - pool.arrivedAt > memory.staleAfter;
+  link.dataset.link = lost ? "lost" : silent ? "silent" : "live";
+  write("link", lost ? "Connection lost" : silent ? "No news" : "Live");
 }
 
 function onUp() {

@@ -37,7 +37,7 @@ export function eta(status, now) {
   const left = backlog(status);
   if (left === 0) return { value: "empty", note: "nothing is waiting" };
   if (status.eta_seconds != null)
-    return { value: duration(status.eta_seconds), note: `at ${clock(now + status.eta_seconds)}, at this rate` };
+    return { value: duration(status.eta_seconds), note: `about ${clock(now + status.eta_seconds)}` };
   if (left == null) return { value: "unknown", note: "the backlog cannot be read" };
   if (status.paused) return { value: "never", note: "while the pool is paused" };
   if (net(status) != null && net(status) <= 0)
