@@ -19,7 +19,10 @@ from peakclip.local.supervisor import Supervisor, run_to_end
 pytestmark = pytest.mark.integration
 
 _SLEEP = "import time; time.sleep(600)"
-_STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(600)"
+_STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    "print('on', flush=True); time.sleep(600)"
+)
 _PARENT = (
     "import subprocess, sys, time;"
     "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
