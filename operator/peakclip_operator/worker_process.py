@@ -32,6 +32,7 @@ def worker_entry_point() -> EntryPoint:
 def run_worker(pool: str) -> None:
     """`peakclip worker --pool POOL` in this process. Ends by SystemExit like any command."""
     sys.argv = ["peakclip", "worker", "--pool", pool]
+    os.environ["PEAKCLIP_MANAGEMENT_PORT"] = "0"  # the inherited one is the operator's own
     worker_entry_point().load().main(args=sys.argv[2:], prog_name="peakclip worker")
 
 
