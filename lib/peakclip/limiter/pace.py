@@ -112,11 +112,11 @@ def rate_at(pace: Pace, time: float) -> float | None:
 
 def appended(steps: tuple[Step, ...], rate_per_second: float, burst: int, now: float) -> tuple[Step, ...]:
     """The steps with a new one at the fence, old ones compacted. The very first step needs no fence."""
-    steps = tuple(step for step in steps if step.from_time < now + _ABSURD_SECONDS)
     if not steps:
         return (Step(round(now, 3), rate_per_second, burst),)
-    fence = max(round(now + FENCE_SECONDS, 3), steps[-1].from_time)
-    return (*compacted(steps, now), Step(fence, rate_per_second, burst))
+    sane = [step for step in steps if step.from_time < now + _ABSURD_SECONDS]
+    fence = max([round(now + FENCE_SECONDS, 3)] + [step.from_time for step in sane])
+    return (*compacted(tuple(sane), now), Step(fence, rate_per_second, burst))
 
 
 def compacted(steps: tuple[Step, ...], now: float) -> tuple[Step, ...]:

@@ -1,0 +1,313 @@
+"""The limiter against a real nats-server: several workers in one process, counts and bounds only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from peakclip import topology
+from peakclip.errors import SettingsError
+from peakclip.jetstream import JetStream
+from peakclip.limiter.limiter import Limiter, Start
+from peakclip.limiter.pace import FENCE_SECONDS, read_pace, set_pace
+from peakclip.limiter.sliding import SlidingSecond
+
+pytestmark = pytest.mark.integration
+
+POOL = "orders"
+
+
+@dataclass
+class Crew:
+    """Workers with a connection and a limiter each. `starts` is by the machine's own clock."""
+
+    url: str
+    workers: int
+    starts: list[tuple[float, int]] = field(default_factory=list)
+    limiters: list[Limiter] = field(default_factory=list)
+    connections: list[JetStream] = field(default_factory=list)
+    working: asyncio.Event = field(default_factory=asyncio.Event)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def _work(self, number: int) -> None:
+        async with await JetStream.connect(self.url, name=f"worker-{number}") as js:
+            limiter = Limiter(js, POOL)
+            self.connections.append(js)
+            self.limiters.append(limiter)
+            looking = asyncio.create_task(limiter.run())
+            try:
+                while True:
+                    await self.working.wait()
+                    start = await limiter.acquire(limiter.chunk)
+                    self.starts.append((time.monotonic(), start.count))
+                    self.started.set()
+            finally:
+                looking.cancel()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Crew]:
+        self.working.set()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._work(number)) for number in range(self.workers)]
+            try:
+                yield self
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    @property
+    def most(self) -> int:
+        second = SlidingSecond()
+        for at, count in sorted(self.starts):
+            second.add(at, count)
+        return second.most
+
+    async def measured(self, seconds: float) -> float:
+        """Starts per second over the next seconds."""
+        begin = time.monotonic()
+        await asyncio.sleep(seconds)
+        end = time.monotonic()
+        return sum(count for at, count in self.starts if begin <= at < end) / (end - begin)
+
+    async def until_first_start(self, seconds: float = 10.0) -> None:
+        """The first from now on."""
+        self.started.clear()
+        async with asyncio.timeout(seconds):
+            await self.started.wait()
+
+
+@pytest.fixture
+async def crew(nats_url: str, js: JetStream) -> Callable[[int], Crew]:
+    return lambda workers: Crew(nats_url, workers)
+
+
+async def test_five_workers_start_r_together(js: JetStream, crew: Callable[[int], Crew]) -> None:
+    await set_pace(js, POOL, limit_per_second=100)
+    async with crew(5).running() as c:
+        await c.until_first_start()
+        await asyncio.sleep(0.5)
+        rate = await c.measured(3.0)
+    assert c.most <= 105
+    assert rate == pytest.approx(100, rel=0.1)  # a starved machine lowers the rate, never raises it
+    assert all(limiter.starts_max_sliding_second <= 105 for limiter in c.limiters)
+    assert all(limiter.wait_seconds_total > 2 for limiter in c.limiters)
+
+
+async def test_chunks_at_a_high_rate(js: JetStream, crew: Callable[[int], Crew]) -> None:
+    await set_pace(js, POOL, limit_per_second=2_000)
+    async with crew(3).running() as c:
+        await c.until_first_start()
+        await asyncio.sleep(0.5)
+        assert c.limiters[0].chunk == 20
+        rate = await c.measured(2.0)
+    assert c.most <= 2_100
+    assert rate == pytest.approx(2_000, rel=0.1)
+
+
+async def test_half_a_start_per_second(js: JetStream, crew: Callable[[int], Crew]) -> None:
+    await set_pace(js, POOL, limit_per_second=0.5)
+    async with crew(3).running() as c:
+        await c.until_first_start()
+        await asyncio.sleep(4.5)
+    assert sum(count for _, count in c.starts) == 3
+    assert c.most == 1
+
+
+async def test_an_idle_crew_banks_nothing(js: JetStream, crew: Callable[[int], Crew]) -> None:
+    await set_pace(js, POOL, limit_per_second=100)
+    async with crew(5).running() as c:
+        await c.until_first_start()
+        c.working.clear()
+        await asyncio.sleep(2.5)
+        c.starts.clear()
+        c.working.set()
+        await asyncio.sleep(1.5)
+    assert c.most <= 105
+    assert sum(count for _, count in c.starts) >= 100
+
+
+async def test_a_changing_rate_never_exceeds_the_larger(js: JetStream, crew: Callable[[int], Crew]) -> None:
+    await set_pace(js, POOL, limit_per_second=100)
+    async with crew(5).running() as c:
+        await c.until_first_start()
+        await asyncio.sleep(1.0)
+        await set_pace(js, POOL, limit_per_second=400)
+        await asyncio.sleep(FENCE_SECONDS + 0.3)
+        assert await c.measured(1.0) == pytest.approx(400, rel=0.15)
+        before = list(c.starts)
+        await set_pace(js, POOL, limit_per_second=50)
+        await asyncio.sleep(FENCE_SECONDS + 0.1)
+        c.starts.clear()
+        assert await c.measured(1.5) == pytest.approx(50, rel=0.15)
+    assert c.most <= 55
+    c.starts = before
+    assert c.most <= 420
+
+
+async def test_pause_and_resume(js: JetStream, crew: Callable[[int], Crew]) -> None:
+    await set_pace(js, POOL, limit_per_second=100)
+    async with crew(3).running() as c:
+        await c.until_first_start()
+        await set_pace(js, POOL, paused=True)
+        await asyncio.sleep(FENCE_SECONDS + 0.1)
+        assert await c.measured(1.0) == 0
+        assert all(limiter.paused for limiter in c.limiters)
+        await set_pace(js, POOL, paused=False)
+        await c.until_first_start(3.0)
+        assert not any(limiter.paused for limiter in c.limiters)
+
+
+async def test_without_a_rate_nothing_starts(js: JetStream, crew: Callable[[int], Crew]) -> None:
+    async with crew(2).running() as c:
+        assert await c.measured(1.5) == 0
+        await set_pace(js, POOL, limit_per_second=100)
+        await c.until_first_start(3.0)
+
+
+async def test_a_stale_pace_closes_the_limiter(js: JetStream, crew: Callable[[int], Crew]) -> None:
+    """The bucket cannot be read any more, while the counters go on answering."""
+    await set_pace(js, POOL, limit_per_second=100)
+    async with crew(2).running() as c:
+        await c.until_first_start()
+        for limiter in c.limiters:
+            limiter._look_once = _never  # type: ignore[method-assign]
+        await asyncio.sleep(1.3)
+        assert await c.measured(1.0) == 0
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("harm", ["delete", "kill"])
+async def test_lost_counters_heal_and_never_add(
+    js: JetStream, crew: Callable[[int], Crew], nats_server: Any, harm: str
+) -> None:
+    """Deleting the stream and killing the server both make the counters begin anew, at 0, in the middle of windows."""
+    await set_pace(js, POOL, limit_per_second=100)
+    async with crew(5).running() as c:
+        await c.until_first_start()
+        await asyncio.sleep(1.0)
+        for _ in range(2):
+            await _harm(js, nats_server, harm)
+            await c.until_first_start()
+            await asyncio.sleep(0.7)
+        assert await c.measured(1.0) == pytest.approx(100, rel=0.1)
+    assert c.most <= 105
+
+
+async def test_counters_that_are_replaced_at_once_never_hand_out_a_slot_twice(
+    js: JetStream, crew: Callable[[int], Crew]
+) -> None:
+    """The nastiest moment: many workers at a slow rate hold tickets far ahead, and nobody sees an error."""
+    await set_pace(js, POOL, limit_per_second=10, burst=2)
+    async with crew(20).running() as c:
+        await c.until_first_start()
+        await asyncio.sleep(1.0)
+        await js._api(f"STREAM.DELETE.{topology.TICKETS}")
+        await topology.ensure(js)
+        await asyncio.sleep(4.0)
+    assert c.most <= 12
+    assert len(c.starts) > 20
+
+
+async def _harm(js: JetStream, nats_server: Any, harm: str) -> None:
+    if harm == "delete":
+        await js._api(f"STREAM.DELETE.{topology.TICKETS}")
+    else:
+        await nats_server.kill()
+        await nats_server.start()
+
+
+async def test_a_cancelled_acquire_keeps_its_ticket_for_the_next(js: JetStream) -> None:
+    await set_pace(js, POOL, limit_per_second=1)
+    limiter = Limiter(js, POOL)
+    looking = asyncio.create_task(limiter.run())
+    counts = 0
+    deadline = time.monotonic() + 3.5
+    try:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):  # asks five times for each slot
+                async with asyncio.timeout(0.2):
+                    counts += (await limiter.acquire(1)).count
+    finally:
+        looking.cancel()
+    assert counts in (2, 3)  # of the slots due in these seconds, less those before the counters are trusted
+
+
+async def test_no_cancellation_is_lost(js: JetStream) -> None:
+    """A worker that is told to stop must stop, also when the answer of a counter arrives in the same moment."""
+    await set_pace(js, POOL, limit_per_second=2_000)
+    limiter = Limiter(js, POOL)
+    looking = asyncio.create_task(limiter.run())
+    await limiter.acquire(1)
+
+    async def work() -> None:
+        while True:
+            await limiter.acquire(limiter.chunk)
+
+    for number in range(400):
+        worker = asyncio.create_task(work())
+        await asyncio.sleep(number % 12 / 1000)
+        worker.cancel()
+        done, _ = await asyncio.wait([worker], timeout=1.0)
+        assert done, f"cancellation {number} was lost"
+    looking.cancel()
+
+
+async def test_acquires_of_one_worker_wait_in_turn(js: JetStream) -> None:
+    await set_pace(js, POOL, limit_per_second=50)
+    limiter = Limiter(js, POOL)
+    looking = asyncio.create_task(limiter.run())
+    starts: list[Start] = await asyncio.gather(*(limiter.acquire(1) for _ in range(20)))
+    looking.cancel()
+    assert [start.count for start in starts] == [1] * 20
+    assert starts[-1].at - starts[0].at == pytest.approx(0.38, abs=0.15)
+
+
+async def test_set_pace_is_compare_and_set(js: JetStream) -> None:
+    await set_pace(js, POOL, limit_per_second=100)
+    rates = [float(rate) for rate in range(101, 109)]
+    await asyncio.gather(*(set_pace(js, POOL, limit_per_second=rate) for rate in rates))
+    found = await read_pace(js, POOL)
+    assert found is not None
+    pace, _ = found
+    # Nobody's change was lost: each has its step, in the order in which they were written.
+    assert sorted(step.rate_per_second for step in pace.steps) == [100.0, *rates]
+    assert pace.steps[-1].rate_per_second == pace.limit_per_second
+
+
+async def test_set_pace_on_a_server_without_tickets_makes_them(js: JetStream) -> None:
+    await js._api(f"STREAM.DELETE.{topology.TICKETS}")
+    pace = await set_pace(js, POOL, limit_per_second=100)
+    assert await _read(js) == pace
+
+
+async def test_nothing_new_is_not_written(js: JetStream) -> None:
+    await set_pace(js, POOL, limit_per_second=100)
+    _, revision = await read_pace(js, POOL) or (None, 0)
+    await set_pace(js, POOL, limit_per_second=100, paused=False)
+    assert (await read_pace(js, POOL) or (None, 0))[1] == revision
+
+
+async def test_nonsense_is_refused_and_nothing_is_written(js: JetStream) -> None:
+    refused: list[Callable[[], Awaitable[Any]]] = [
+        lambda: set_pace(js, POOL, limit_per_second=0),
+        lambda: set_pace(js, POOL, paused=True),  # there is no rate yet
+        lambda: set_pace(js, POOL, limit_per_second=100, burst=1),
+    ]
+    for attempt in refused:
+        with pytest.raises(SettingsError):
+            await attempt()
+    assert await read_pace(js, POOL) is None
+
+
+async def _read(js: JetStream) -> Any:
+    found = await read_pace(js, POOL)
+    return found and found[0]
