@@ -17,6 +17,7 @@ from peakclip.audit.rest import look, under_way
 from peakclip.cli.audit import command
 from peakclip.jetstream import JetStream, OutMessage
 from peakclip.limiter.pace import set_pace
+from peakclip_worker.dead_letters import write_dead_letter
 
 pytestmark = pytest.mark.integration
 
@@ -199,6 +200,22 @@ async def test_poison_that_vanished_is_found(js: JetStream, database: Any) -> No
         "insert into dead_letters (message_id, pool, subject, headers, payload, cause, attempts)"
         " values ('f9-0', 'orders', 's', '{}', 'x', 'not an order', 1)"
     )
+    result = await run_audit(database, js, accepted=None, at_rest=True, rate=RATE)
+    assert result.violations == []
+
+
+async def test_a_poisoned_frame_is_sought_under_the_name_that_dead_letters_have(
+    js: JetStream, database: Any
+) -> None:
+    await fill(js, database)
+    await js.publish(
+        topology.frame_subject("f9"), b"not a frame", headers={topology.FRAME_ORDERS_HEADER: "1"}
+    )
+    (poison,) = await js.pull(topology.INTAKE, "relay").fetch(1, 1.0)
+    await poison.ack()
+    result = await run_audit(database, js, accepted=None, at_rest=True, rate=RATE)
+    assert [violation.invariant for violation in result.violations] == [6]
+    await write_dead_letter(database, "relay", poison, "not a frame", 1)
     result = await run_audit(database, js, accepted=None, at_rest=True, rate=RATE)
     assert result.violations == []
 

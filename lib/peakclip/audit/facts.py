@@ -52,7 +52,7 @@ class Frame:
     """A message of INTAKE. Fences (frames of no orders) are left out; `order_ids` None: unreadable."""
 
     seq: int
-    subject: str
+    message_id: str
     order_ids: tuple[str, ...] | None
 
 
@@ -61,7 +61,7 @@ class QueuedOrder:
     """A message of SECKILL; `order_id` None: unreadable."""
 
     seq: int
-    message_id: str | None
+    message_id: str
     order_id: str | None
 
 

@@ -134,13 +134,18 @@ class _Frames:
         try:
             ids = tuple(order.order_id for order in messages.decode_frame(message.payload))
         except _UNREADABLE:
-            self.found.append(Frame(message.seq, message.subject, None))
+            self.found.append(Frame(message.seq, _message_id(message), None))
         else:
-            self.found.append(Frame(message.seq, message.subject, ids))
+            self.found.append(Frame(message.seq, _message_id(message), ids))
+
+
+def _message_id(message: StoredMessage) -> str:
+    """As dead letters name it: its own id, else its place."""
+    return message.headers.get("Nats-Msg-Id") or f"{message.subject}:{message.seq}"
 
 
 def _queued(message: StoredMessage) -> QueuedOrder:
-    message_id = message.headers.get("Nats-Msg-Id")
+    message_id = _message_id(message)
     try:
         return QueuedOrder(message.seq, message_id, messages.decode_order(message.payload).order_id)
     except _UNREADABLE:

@@ -18,11 +18,11 @@ def check_dead_letters(facts: Facts) -> CheckResult:
         if not letter.cause.strip() or letter.attempts < 1
     ]
     frames = [
-        {"stream": "INTAKE", "seq": frame.seq, "subject": frame.subject}
+        {"stream": "INTAKE", "seq": frame.seq, "message_id": frame.message_id}
         for frame in facts.intake.frames
         if frame.order_ids is None
         and frame.seq <= (facts.intake.finished_through or 0)
-        and not letters & {frame.subject, frame.subject.partition(".")[2]}
+        and frame.message_id not in letters
     ]
     messages = [
         {"stream": "SECKILL", "seq": message.seq, "message_id": message.message_id}

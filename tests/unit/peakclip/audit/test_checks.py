@@ -43,7 +43,7 @@ def sound() -> Facts:
     return Facts(
         orders=(row("a"), row("b"), row("c", status="paid")),
         sales=(sale(),),
-        intake=Intake((Frame(1, "intake.f1", ids),), finished_through=1),
+        intake=Intake((Frame(1, "intake.f1:1", ids),), finished_through=1),
         queue=Queue(
             tuple(QueuedOrder(n, f"f1-{n}", i) for n, i in enumerate(ids, start=1)), finished_through=3
         ),
@@ -265,7 +265,7 @@ def test_the_limit_counts_units_of_orders_that_stand() -> None:
         row("c", status="paid"),
         row("d", customer_id="customer-c", quantity=2, status="cancelled"),
     )
-    known = Intake((Frame(1, "intake.f1", ("a", "b", "c", "d")),), finished_through=1)
+    known = Intake((Frame(1, "intake.f1:1", ("a", "b", "c", "d")),), finished_through=1)
     result = judge(
         replace(
             facts,
@@ -325,11 +325,11 @@ def test_an_unreadable_message_is_a_dead_letter_or_still_waiting() -> None:
 
 def test_an_unreadable_frame_is_a_dead_letter_by_its_id() -> None:
     facts = sound()
-    poison = Intake((*facts.intake.frames, Frame(2, "intake.f2", None)), finished_through=2)
+    poison = Intake((*facts.intake.frames, Frame(2, "intake.f2:2", None)), finished_through=2)
     assert judge(replace(facts, intake=poison)).violations[0].rows == [
-        {"stream": "INTAKE", "seq": 2, "subject": "intake.f2"}
+        {"stream": "INTAKE", "seq": 2, "message_id": "intake.f2:2"}
     ]
-    letter = DeadLetter("f2", "relay", "not a frame", 1)
+    letter = DeadLetter("intake.f2:2", "relay", "not a frame", 1)
     assert judge(replace(facts, intake=poison, dead_letters=(letter,))).violations == []
 
 
