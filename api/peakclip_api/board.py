@@ -173,6 +173,11 @@ class Board:
         """Of the newest change."""
         return self._number
 
+    @property
+    def readers(self) -> int:
+        """Open subscriptions."""
+        return len(self._subscriptions)
+
     def subscribe(self) -> Subscription:
         """Every change from now on. Use it in a `with`, or it is fed for ever."""
         subscription = Subscription(self._subscriptions.discard)

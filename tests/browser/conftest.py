@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from browser.harness import Site
 from playwright.async_api import Browser, Page, async_playwright
 
@@ -24,7 +25,7 @@ def chromium_path() -> str:
     )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         # No sandbox: it needs user namespaces, which containers and root do not have; only our own page is loaded.
@@ -34,7 +35,7 @@ async def browser() -> AsyncIterator[Browser]:
         await launched.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def page(browser: Browser) -> AsyncIterator[Page]:
     """1280 × 800, light. What the page complains about is collected, and fails the test that does not expect it."""
     complaints: list[str] = []
@@ -49,7 +50,7 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     assert complaints == []
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def site(nats_url: str) -> AsyncIterator[Site]:
     served = await Site(nats_url).start()
     yield served

@@ -15,7 +15,8 @@ from playwright.async_api import Page, expect
 
 from peakclip.messages import PoolStatus
 
-pytestmark = [pytest.mark.browser, pytest.mark.integration]
+# One browser for all of them: starting it costs more than most tests.
+pytestmark = [pytest.mark.browser, pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
 DRAINING = last(BURST, 600)
 

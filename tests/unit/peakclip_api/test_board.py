@@ -175,9 +175,10 @@ async def test_a_slow_reader_finds_only_the_newest_of_each_pool_with_growing_num
             if total < 10:
                 this.add(status("b", processed_total=total))
         this.add(status("b", processed_total=77))
+        this.add(status("a", processed_total=88))
         waiting = await drained(changes)
-    assert [(c.status.pool, c.status.processed_total) for c in waiting] == [("a", 999), ("b", 77)]
-    assert [c.number for c in waiting] == [1010, 1011]
+    assert [(c.status.pool, c.status.processed_total) for c in waiting] == [("b", 77), ("a", 88)]
+    assert [c.number for c in waiting] == [1011, 1012]
 
 
 async def test_a_reader_that_left_is_not_fed() -> None:
