@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,8 @@ from peakclip.store import DATABASE_AWAY, query
 FRESH_SECONDS: Final = 2.0
 MISSING_SECONDS: Final = 0.5  # how long 'no such sale' is believed
 MOST_REMEMBERED: Final = 10_000
+# An id is also a part of NATS subjects, and PostgreSQL takes no NUL: anything else is no sale, and asks nobody.
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Sales:
 
     async def get(self, sale_id: str) -> Sale | None:
         """None if there is no such sale. Raises what asyncpg raises while the database is away."""
+        if not _ID.fullmatch(sale_id):
+            return None
         found = self._known.get(sale_id)
         if found is not None and (found[1] is not None or found[0] > self._clock()):
             return self.remembered(sale_id)
