@@ -16,6 +16,7 @@ from peakclip.store import DATABASE_AWAY
 log = structlog.get_logger()
 
 TYPE_PREFIX = "https://peakclip.dev/problems/"
+_KINDS = {413: "body-too-large"}  # Python's own phrase for it is another one from 3.13 on
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -69,7 +70,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as exc:
         if exc.status < 400:
             raise
-        kind = HTTPStatus(exc.status).phrase.lower().replace(" ", "-")
+        kind = _KINDS.get(exc.status) or HTTPStatus(exc.status).phrase.lower().replace(" ", "-")
         allow = {"Allow": exc.headers["Allow"]} if "Allow" in exc.headers else None
         return Problem(exc.status, kind, exc.text or HTTPStatus(exc.status).phrase, headers=allow).response()
     except DATABASE_AWAY:
