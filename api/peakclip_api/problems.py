@@ -73,6 +73,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         kind = _KINDS.get(exc.status) or HTTPStatus(exc.status).phrase.lower().replace(" ", "-")
         allow = {"Allow": exc.headers["Allow"]} if "Allow" in exc.headers else None
         return Problem(exc.status, kind, exc.text or HTTPStatus(exc.status).phrase, headers=allow).response()
+    except web.RequestPayloadError:
+        return Problem(400, "malformed-body", "The body is not encoded as its headers say.").response()
     except DATABASE_AWAY:
         return retry_later("database-unavailable", "PostgreSQL does not answer; retry.").response()
     except (UnavailableError, OutcomeUnknownError):
