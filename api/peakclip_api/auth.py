@@ -44,7 +44,7 @@ class Keys:
     async def look_up(self, header: str | None) -> Credential:
         """Raises Problem 401, or 503 while the database is away and the key is not remembered."""
         scheme, _, key = (header or "").partition(" ")
-        if header is None or scheme.lower() != "bearer" or not key.startswith("pk_"):
+        if header is None or scheme.lower() != "bearer" or not key.startswith("pk_") or not key.isascii():
             raise _unauthorized("Send `Authorization: Bearer pk_…`.")
         try:
             row = await self._pool.fetchrow(query("find_api_key"), hash_key(key))
