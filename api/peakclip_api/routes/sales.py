@@ -27,7 +27,7 @@ _Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class SaleRequest(msgspec.Struct, forbid_unknown_fields=True):
-    product: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    product: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
     stock: _Count
     price_cents: _Count
     opens_at: _Time
@@ -51,9 +51,7 @@ async def create_sale(request: web.Request) -> web.Response:
     require_role(credential, "admin")
     key = idempotency_key(request)
     wanted = decode_body(await request.read(), _decoder)
-    if wanted.closes_at <= wanted.opens_at:
-        error = {"field": "closes_at", "message": "must be later than opens_at"}
-        raise Problem(422, "invalid-request", "The request is not valid.", errors=[error])
+    _check_times(wanted)
     sale_id = "s" + hashlib.blake2b(f"{credential.tenant}\0{key}".encode(), digest_size=10).hexdigest()
     fingerprint = hashlib.blake2b(msgspec.json.encode(wanted), digest_size=8).hexdigest()
     await app[keys.POOL].execute(
@@ -65,6 +63,20 @@ async def create_sale(request: web.Request) -> web.Response:
         raise Problem(422, "idempotency-key-reused", "This Idempotency-Key was used with another request.")
     await _offer(app, sale)
     return web.json_response(_shown(sale), status=201, headers={"Location": f"/v1/sales/{sale_id}"})
+
+
+def _check_times(wanted: SaleRequest) -> None:
+    """Raises Problem 422. The outermost years of the calendar have no epoch second in every time zone."""
+    for field, time in (("opens_at", wanted.opens_at), ("closes_at", wanted.closes_at)):
+        if not 2000 <= time.year <= 9000:
+            raise _invalid(field, "must be between the years 2000 and 9000")
+    if wanted.closes_at <= wanted.opens_at:
+        raise _invalid("closes_at", "must be later than opens_at")
+
+
+def _invalid(field: str, message: str) -> Problem:
+    errors = [{"field": field, "message": message}]
+    return Problem(422, "invalid-request", "The request is not valid.", errors=errors)
 
 
 async def _offer(app: web.Application, sale: Sale) -> None:
