@@ -9,7 +9,7 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 _FONT: Final = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','Liberation Sans',sans-serif"
-_CHARACTER: Final = 6.4  # pixels, a generous mean at 12 px: legends are laid out without measuring
+_CHARACTER: Final = 6.8  # pixels, a generous mean at 12 px: legends are laid out without measuring
 
 # (class, light, dark): told apart by people who see few colours too, and by shape (area, line, dashes).
 _FILLS: Final = [
