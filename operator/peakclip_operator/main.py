@@ -77,6 +77,8 @@ async def _prepare(
     for name, ready in (("pace", lambda: pace.prepare(settings.rate)), ("consumer", lag.read)):
         if not await _wait_for(service, name, ready):
             return None
+    # Without the loop's patience: the first start waits until the fork server has imported the worker.
+    await scaler.scale_to(settings.min_workers, [])
     ports = Ports(lag=lag, telemetry=heard, scaler=scaler, pace=pace, pace_sink=pace, status=NatsStatus(js))
     return ControlLoop(settings.pool, settings.spec(), ports, tick_seconds=settings.tick_seconds)
 

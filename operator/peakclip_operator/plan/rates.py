@@ -4,11 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from peakclip_operator.plan.observation import Lag, Observation, Totals
+from peakclip_operator.plan.observation import Observation, Totals
 from peakclip_operator.plan.spec import PoolSpec
 from peakclip_operator.plan.windows import Series
 
 _CHANGED = 2.0  # a worker this many times faster or slower than in the long window has changed for good
+_SETTLE_SECONDS = 3.0  # from a new batch size to telemetry of nothing else: the fence, a word, a tick
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Batches tried and busy seconds of all workers, as far as the size of their batches is known."""
+
+    batches: Series = field(default_factory=Series)
+    busy: Series = field(default_factory=Series)
+    seen: Totals | None = None
+    batch: int | None = None
+    settled_at: float = 0.0
+
+    def observe(self, spec: PoolSpec, totals: Totals, now: float) -> Work:
+        """What was done while the size of the batches changed is left out, since nobody knows in which size."""
+        settled_at = self.settled_at
+        if self.batch not in (None, spec.batch):
+            settled_at = now + _SETTLE_SECONDS
+        before = self.seen or totals
+        attempts = max(0, totals.finished + totals.failed - before.finished - before.failed)
+        busy_seconds = max(0.0, totals.busy_seconds - before.busy_seconds)
+        if now < settled_at:
+            attempts, busy_seconds = 0, 0.0
+        keep, gap = spec.stable_window_seconds, spec.gap_seconds
+        return Work(
+            batches=self.batches.grow(now, attempts / spec.batch, keep_seconds=keep, gap_seconds=gap),
+            busy=self.busy.grow(now, busy_seconds, keep_seconds=keep, gap_seconds=gap),
+            seen=totals,
+            batch=spec.batch,
+            settled_at=settled_at,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,29 +48,20 @@ class Counters:
 
     arrivals: Series = field(default_factory=Series)
     finished: Series = field(default_factory=Series)
-    attempts_seen: int = 0
-    batches: Series = field(default_factory=Series)
-    busy: Series = field(default_factory=Series)
+    work: Work = field(default_factory=Work)
 
     def observe(self, spec: PoolSpec, observation: Observation, now: float) -> Counters:
         """An unknown part adds nothing; when it is known again after a gap, its series start again."""
+        lag, totals = observation.lag, observation.totals
         keep, gap = spec.stable_window_seconds, spec.gap_seconds
-
-        def add(series: Series, value: float) -> Series:
-            return series.add(now, value, keep_seconds=keep, gap_seconds=gap)
-
-        lag: Lag | None = observation.lag
-        totals: Totals | None = observation.totals
-        attempts = totals.finished + totals.failed if totals else self.attempts_seen
-        batches = self.batches.samples[-1][1] if self.batches.samples else 0.0
+        arrivals, finished = self.arrivals, self.finished
+        if lag is not None:
+            arrivals = arrivals.add(now, lag.last_seq, keep_seconds=keep, gap_seconds=gap)
+            finished = finished.add(now, lag.finished_seq, keep_seconds=keep, gap_seconds=gap)
         return Counters(
-            arrivals=add(self.arrivals, lag.last_seq) if lag else self.arrivals,
-            finished=add(self.finished, lag.finished_seq) if lag else self.finished,
-            attempts_seen=attempts,
-            batches=add(self.batches, batches + max(0, attempts - self.attempts_seen) / spec.batch)
-            if totals
-            else self.batches,
-            busy=add(self.busy, totals.busy_seconds) if totals else self.busy,
+            arrivals=arrivals,
+            finished=finished,
+            work=self.work if totals is None else self.work.observe(spec, totals, now),
         )
 
     def batches_per_second(self, spec: PoolSpec, now: float) -> float | None:
@@ -57,8 +79,8 @@ class Counters:
         return stable if 1 / _CHANGED <= recent / stable <= _CHANGED else recent
 
     def _batches_per_busy_second(self, spec: PoolSpec, window_seconds: float, now: float) -> float | None:
-        batches = self.batches.growth(window_seconds, now)
-        busy = self.busy.growth(window_seconds, now)
+        batches = self.work.batches.growth(window_seconds, now)
+        busy = self.work.busy.growth(window_seconds, now)
         if batches is None or busy is None or batches[0] <= 0 or busy[0] <= 0:
             return None
         if batches[0] < spec.min_batches and busy[0] < spec.min_busy_seconds:

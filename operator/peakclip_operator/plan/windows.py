@@ -33,6 +33,11 @@ class Series:
             first += 1
         return Series((*self.samples[first:], (at, value)))
 
+    def grow(self, at: float, growth: float, *, keep_seconds: float, gap_seconds: float) -> Series:
+        """The series with a sample that is `growth` above the last one."""
+        last = self.samples[-1][1] if self.samples else 0.0
+        return self.add(at, last + growth, keep_seconds=keep_seconds, gap_seconds=gap_seconds)
+
     def growth(self, window_seconds: float, now: float) -> tuple[float, float] | None:
         """How much the counter grew in the window, and in how many seconds; None with fewer than two."""
         if len(self.samples) < 2:

@@ -176,6 +176,23 @@ def test_a_wish_that_contradicts_itself_is_refused(wrong: dict[str, float]) -> N
         replace(SPEC, **wrong)  # type: ignore[arg-type]
 
 
+def test_a_change_of_the_batch_size_is_not_taken_for_a_change_of_speed() -> None:
+    """At 400/s a worker starts four at once, in the 45 ms that one took; the telemetry of the seam says nothing."""
+    spec, (_, memory), finished, busy = SPEC, burst(), 0, 0.0
+    for tick in range(1, 60):
+        now = 20 + tick * 0.5
+        if tick == 20:
+            spec = replace(spec, limit_per_second=400, batch=4)
+        if tick == 40:
+            spec = replace(spec, limit_per_second=100, batch=1)
+        in_force = 4 if 23 <= tick < 43 else 1  # the fence is later than the word
+        finished, busy = finished + 44 * in_force, busy + 2.0
+        seen_now = seen(90_000, stored=100_000, totals=Totals(finished, 0, busy))
+        decision, memory = decide(spec, seen_now, memory, now)
+        assert decision.inputs["per_worker_per_second"] == pytest.approx(22 * spec.batch, rel=0.01)
+        assert 6 <= decision.replicas <= 7
+
+
 specs = st.builds(
     lambda limit, effective, low, more, prior: PoolSpec(
         limit_per_second=limit,
