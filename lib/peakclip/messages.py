@@ -38,6 +38,9 @@ class WorkerTelemetry(msgspec.Struct, frozen=True):
     starts_max_sliding_second: int
     in_flight: int
     draining: bool = False
+    # When how many messages started since the last word, on the server's clock: the controller merges them
+    # into the most starts that the whole pool had in any sliding second.
+    starts: tuple[tuple[float, int], ...] = ()
 
 
 class PoolStatus(msgspec.Struct, frozen=True):

@@ -19,13 +19,14 @@ class WorkerSample:
     at: float
     in_flight: int
     draining: bool
-    starts_max_sliding_second: int
 
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
     totals: Totals
     workers: Sequence[WorkerSample]
+    starts_max_sliding_second: int | None = None
+    """Of the whole pool; None while no worker tells of its starts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,16 +51,9 @@ def pool_status(
         processed_total=totals.finished if totals else 0,
         failed_total=totals.failed if totals else 0,
         average_processing_seconds=1 / per_worker if per_worker else None,
-        starts_max_sliding_second=_starts_max(seen.heard),
+        starts_max_sliding_second=seen.heard.starts_max_sliding_second if seen.heard else None,
         burst=seen.pace.burst if seen.pace else None,
     )
-
-
-def _starts_max(heard: Telemetry | None) -> int | None:
-    """Known for a pool of one worker only: the maxima of several need not fall into the same second."""
-    if heard is None or len(heard.workers) != 1:
-        return None
-    return heard.workers[0].starts_max_sliding_second
 
 
 def export(status: PoolStatus, workers: Workers | None) -> None:

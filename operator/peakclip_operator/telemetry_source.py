@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +11,7 @@ import structlog
 
 from peakclip import topology
 from peakclip.jetstream import JetStream
+from peakclip.limiter.sliding import SlidingSecond
 from peakclip.messages import WorkerTelemetry
 from peakclip_operator.plan import Totals
 from peakclip_operator.ports import Telemetry, WorkerSample
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 SILENT_SECONDS = 5.0  # a worker not heard for this long is gone
+_LATE_SECONDS = 4.0  # a word told once a second is no later than this
 _REMEMBERED = 1000  # names of gone workers whose totals are still known, should one of them speak again
 
 _decoder = msgspec.json.Decoder(WorkerTelemetry)
@@ -34,6 +36,7 @@ class WorkersHeard:
         self._finished = 0
         self._failed = 0
         self._busy_seconds = 0.0
+        self._starts = PoolStarts()
 
     def hear(self, word: WorkerTelemetry, now: float) -> None:
         """Adds what is new since the worker's last word. Smaller totals mean a new process of that name."""
@@ -47,6 +50,7 @@ class WorkersHeard:
         self._finished += finished
         self._failed += max(0, failed)
         self._busy_seconds += max(0.0, busy)
+        self._starts.add(word.starts)
         self._newest[word.worker] = (now, word)  # moves to the end: the dictionary is in order of hearing
         if len(self._newest) > _REMEMBERED:
             del self._newest[next(iter(self._newest))]
@@ -59,12 +63,43 @@ class WorkersHeard:
                 at=at,
                 in_flight=word.in_flight,
                 draining=word.draining,
-                starts_max_sliding_second=word.starts_max_sliding_second,
             )
             for at, word in self._newest.values()
             if now - at <= SILENT_SECONDS
         ]
-        return Telemetry(Totals(self._finished, self._failed, self._busy_seconds), workers)
+        return Telemetry(
+            totals=Totals(self._finished, self._failed, self._busy_seconds),
+            workers=workers,
+            starts_max_sliding_second=self._starts.most(),
+        )
+
+
+class PoolStarts:
+    """The most starts in any sliding second over all workers, from what each of them tells of its own.
+
+    Words come late and in any order, so the last seconds are looked at again each time. A lost word makes the
+    number smaller, never larger: what it shows did happen.
+    """
+
+    def __init__(self) -> None:
+        self._recent: list[tuple[float, int]] = []
+        self._most: int | None = None
+
+    def add(self, starts: Sequence[tuple[float, int]]) -> None:
+        self._recent.extend(starts)
+
+    def most(self) -> int | None:
+        """None until a worker has told of a start."""
+        if not self._recent:
+            return self._most
+        self._recent.sort()
+        second = SlidingSecond()
+        for at, count in self._recent:
+            second.add(at, count)
+        self._most = max(second.most, self._most or 0)
+        oldest = self._recent[-1][0] - _LATE_SECONDS
+        self._recent = [start for start in self._recent if start[0] >= oldest]
+        return self._most
 
 
 class NatsTelemetry:

@@ -63,7 +63,7 @@ def drained(folder: Path) -> set[int]:
 
 
 def sample(pid: int, in_flight: int) -> WorkerSample:
-    return WorkerSample(str(pid), pid, 0.0, in_flight, draining=False, starts_max_sliding_second=0)
+    return WorkerSample(str(pid), pid, 0.0, in_flight, draining=False)
 
 
 @pytest.fixture
@@ -210,12 +210,11 @@ async def test_metrics_imported_before_the_fork_are_counted_per_worker(tmp_path:
 
 
 @pytest.fixture
-async def js(nats_url: str) -> AsyncIterator[JetStream]:
-    async with await JetStream.connect(nats_url, name="test") as connection:
-        await connection.ensure_stream({"name": "CONTROL", "subjects": ["control.>"], "storage": "memory"})
-        await connection.ensure_consumer("CONTROL", {"durable_name": "c", "ack_policy": "explicit"})
-        yield connection
-        await connection.request("$JS.API.STREAM.DELETE.CONTROL", b"")
+async def js(js: JetStream) -> JetStream:
+    """With a stream of these tests' own beside the declared ones."""
+    await js.ensure_stream({"name": "CONTROL", "subjects": ["control.>"], "storage": "memory"})
+    await js.ensure_consumer("CONTROL", {"durable_name": "c", "ack_policy": "explicit"})
+    return js
 
 
 async def test_lag_tells_ready_from_in_flight_and_counts_what_is_finished(js: JetStream) -> None:
@@ -237,7 +236,6 @@ async def test_lag_of_a_consumer_that_does_not_exist_is_an_error(js: JetStream) 
 
 
 async def test_the_pace_is_set_at_the_start_and_kept_afterwards(js: JetStream) -> None:
-    await topology.ensure(js)
     pace = NatsPace(js, "pool-of-this-test")
     with pytest.raises(PeakclipError):
         await pace.read()
@@ -250,7 +248,6 @@ async def test_the_pace_is_set_at_the_start_and_kept_afterwards(js: JetStream) -
 
 
 async def test_the_loop_hears_workers_and_tells_its_status(js: JetStream) -> None:
-    await topology.ensure(js)
     statuses: list[PoolStatus] = []
 
     async def received(msg: Msg) -> None:
