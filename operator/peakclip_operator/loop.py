@@ -18,7 +18,7 @@ from peakclip_operator.report import Seen, export, pool_status
 log = structlog.get_logger()
 
 _T = TypeVar("_T")
-PORT_SECONDS = 1.5  # a port that takes longer is unknown at this tick
+_PORT_SECONDS = 1.5  # a port that takes longer is unknown at this tick
 
 
 class ControlLoop:
@@ -32,11 +32,13 @@ class ControlLoop:
         *,
         clock: Callable[[], float] = time.time,
         tick_seconds: float = 0.5,
+        port_seconds: float = _PORT_SECONDS,
     ) -> None:
         self._pool = pool
         self._ports = ports
         self._clock = clock
         self._tick_seconds = tick_seconds
+        self._port_seconds = port_seconds
         self._failing: set[str] = set()
         self._told: tuple[int, str] | None = None
         self.spec = spec
@@ -88,7 +90,7 @@ class ControlLoop:
     async def _ask(self, port: str, call: Callable[[], Awaitable[_T]]) -> _T | None:
         """None when the port fails, whatever the failure: the other ports go on."""
         try:
-            async with asyncio.timeout(PORT_SECONDS):
+            async with asyncio.timeout(self._port_seconds):
                 answer = await call()
         except Exception as exc:  # noqa: BLE001 - logged, and unknown from here on
             if port not in self._failing:
