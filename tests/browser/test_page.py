@@ -25,10 +25,12 @@ DRAINING = last(BURST, 600)
 async def spoken(site: Site, status: PoolStatus) -> AsyncIterator[None]:
     """A controller that says the same again and again."""
     speaking = asyncio.create_task(site.keep_publishing(status))
-    yield
-    speaking.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await speaking
+    try:
+        yield
+    finally:
+        speaking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await speaking
 
 
 async def text(page: Page, name: str) -> str:
@@ -101,21 +103,22 @@ async def test_unknown_is_said_in_words_and_never_as_zero(page: Page, site: Site
 
 
 async def test_a_pool_that_finishes_nothing_is_stalled(page: Page, site: Site) -> None:
-    site.remember(Scene(BURST.arrivals, stuck=lambda t: t > 570))
-    await page.goto(site.url)
-    await expect(page.locator("#state")).to_have_text("Stalled")
-    await expect(page.locator("#verdict")).to_have_text("Act")
+    async with spoken(site, site.remember(Scene(BURST.arrivals, stuck=lambda t: t > 570))):
+        await page.goto(site.url)
+        await expect(page.locator("#state")).to_have_text("Stalled")
+        await expect(page.locator("#verdict")).to_have_text("Act")
 
 
 async def test_a_breach_of_the_limit_is_reported_and_an_old_maximum_is_not(page: Page, site: Site) -> None:
-    site.remember(Scene(BURST.arrivals, limit=lambda t: 100.0 if t < 580 else 50.0))
-    await page.goto(site.url)
-    await expect(page.locator("#sliding")).to_have_text("104")
-    await expect(page.locator("#sliding-note")).to_have_text("starts; 55 allowed")
-    await expect(page.locator("#verdict")).to_have_text("Fine")
-    site.board.add(last(BURST, 600, starts_max_sliding_second=106))
-    await expect(page.locator("#verdict")).to_have_text("Act")
-    await expect(page.locator("#sentence")).to_contain_text("The limit was exceeded at")
+    slowed = site.remember(Scene(BURST.arrivals, limit=lambda t: 100.0 if t < 580 else 50.0))
+    async with spoken(site, slowed):
+        await page.goto(site.url)
+        await expect(page.locator("#sliding")).to_have_text("104")
+        await expect(page.locator("#sliding-note")).to_have_text("starts; 55 allowed")
+        await expect(page.locator("#verdict")).to_have_text("Fine")
+    async with spoken(site, msgspec.structs.replace(slowed, starts_max_sliding_second=106)):
+        await expect(page.locator("#verdict")).to_have_text("Act")
+        await expect(page.locator("#sentence")).to_contain_text("The limit was exceeded at")
 
 
 async def test_silence_of_the_controller_is_unknown_with_the_last_word(page: Page, site: Site) -> None:
@@ -198,44 +201,41 @@ async def test_dark_is_dark_and_light_is_light(page: Page, site: Site) -> None:
 
 
 async def test_the_reading_follows_the_arrow_keys_and_the_pointer(page: Page, site: Site) -> None:
-    site.remember(BURST)
-    await page.goto(site.url)
-    charts = page.locator("#charts")
-    await charts.focus()
-    await page.keyboard.press("Home")
-    spoken_first = await charts.get_attribute("aria-valuetext")
-    await page.keyboard.press("End")
-    spoken_last = await charts.get_attribute("aria-valuetext")
-    assert spoken_first is not None
-    assert spoken_last is not None
-    assert spoken_first != spoken_last
-    assert "backlog" in spoken_last
-    assert "workers" in spoken_last
-    box = await page.locator(".chart.backlog svg").bounding_box()
-    assert box is not None
-    await page.mouse.move(
-        box["x"] + 46 + (box["width"] - 46) * 0.5, box["y"] + 10
-    )  # five minutes ago: before the burst
-    await expect(page.locator(".chart.backlog output")).to_have_text(re.compile(r"^\d{1,3}$"))
-    assert await page.locator(".chart .cursor").count() == 4
+    async with spoken(site, site.remember(BURST)):
+        await page.goto(site.url)
+        await expect(page.locator("#state")).to_have_text("Draining")
+        charts = page.locator("#charts")
+        await charts.focus()
+        await page.keyboard.press("ArrowLeft")
+        await expect(charts).to_have_attribute("aria-valuenow", "-5")
+        await expect(charts).to_have_attribute("aria-valuetext", re.compile("backlog .+ workers "))
+        await page.keyboard.press("Home")
+        await expect(charts).to_have_attribute("aria-valuenow", "-600")
+        box = await page.locator(".chart.backlog svg").bounding_box()
+        assert box is not None
+        five_minutes_ago = box["x"] + 46 + (box["width"] - 46) * 0.5  # long before the burst
+        await page.mouse.move(five_minutes_ago, box["y"] + 10)
+        await expect(page.locator(".chart.backlog output")).to_have_text(re.compile(r"^\d{1,3}$"))
+        await expect(page.locator(".chart .cursor")).to_have_count(4)
 
 
 async def test_a_silence_is_a_gap_in_the_charts(page: Page, site: Site) -> None:
     site.remember(BURST, silent_seconds=60)
-    site.board.add(DRAINING)
-    await page.goto(site.url)
-    await expect(page.locator(".chart .silence")).to_have_count(4)
+    async with spoken(site, DRAINING):
+        await page.goto(site.url)
+        await expect(page.locator("#link")).to_have_text("Live")
+        await expect(page.locator(".chart .silence")).to_have_count(4)
 
 
 async def test_pools_can_be_chosen(page: Page, site: Site) -> None:
     await page.goto(site.url)
-    site.board.add(DRAINING)
-    await expect(page.locator("#pool-name")).to_have_text("orders")
-    await expect(page.locator("#pools")).to_be_hidden()
-    site.board.add(last(IDLE, 600, pool="reaper"))
-    await expect(page.locator("#pools")).to_be_visible()
-    await page.select_option("#pool", "reaper")
-    await expect(page.locator("#state")).to_have_text("Idle")
+    async with spoken(site, DRAINING):
+        await expect(page.locator("#pool-name")).to_have_text("orders")
+        await expect(page.locator("#pools")).to_be_hidden()
+        async with spoken(site, last(IDLE, 600, pool="reaper")):
+            await expect(page.locator("#pools")).to_be_visible()
+            await page.select_option("#pool", "reaper")
+            await expect(page.locator("#state")).to_have_text("Idle")
 
 
 async def test_nothing_is_loaded_from_elsewhere(page: Page, site: Site) -> None:

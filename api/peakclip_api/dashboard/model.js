@@ -140,7 +140,6 @@ const REASONS = {
 };
 const BINDINGS = {
   limit: "bound by the rate limit",
-  demand: "bound by the demand",
   "catch-up": "none is given back during a backlog",
   ceiling: "bound by what the limit can use",
   maximum: "bound by the largest allowed number",
@@ -151,7 +150,7 @@ const BINDINGS = {
 export function decision(status) {
   const plain = (text) => text.replace(/([a-z])([A-Z])/g, "$1 $2").replace(/[-_]/g, " ");
   const reason = REASONS[status.reason] ?? plain(status.reason);
-  const known = new Set(["unknown", "paused", "stabilization", ""]);
-  const binding = known.has(status.binding_constraint) ? "" : (BINDINGS[status.binding_constraint] ?? plain(status.binding_constraint));
+  const saidAlready = new Set(["unknown", "paused", "stabilization", "demand", ""]);
+  const binding = saidAlready.has(status.binding_constraint) ? "" : (BINDINGS[status.binding_constraint] ?? plain(status.binding_constraint));
   return binding ? `${reason}; ${binding}.` : `${reason}.`;
 }
