@@ -25,6 +25,7 @@ _GIB: Final = 1 << 30
 
 MAX_ORDERS_PER_FRAME: Final = 256
 ACK_WAIT_SECONDS: Final = 10.0  # a killed worker's orders come back after this long
+RECONCILER_ACK_WAIT_SECONDS: Final = 60.0
 
 FRAME_HEADER: Final = "Peakclip-Frame"  # id of the frame an order or a stock movement belongs to
 RESERVED_AT_HEADER: Final = "Peakclip-Reserved-At"  # on a return of stock: when its frame's units were taken
@@ -34,7 +35,9 @@ POOL_STATUS: Final = "peakclip.status"  # Core NATS: peakclip.status.<pool>, fro
 
 
 # First part of the message ids on STOCK: what a movement is.
-RESERVATION: Final = "g"  # an API process takes units for a frame; it returns some by "o" (overdrawn) or "b" (back)
+RESERVATION: Final = (
+    "g"  # an API process takes units for a frame; it returns some by "o" (overdrawn) or "b" (back)
+)
 RECONCILED: Final = "r"  # the reconciler corrects what an API process left behind
 
 
@@ -130,7 +133,10 @@ STREAMS: Final[dict[str, dict[str, Any]]] = {
 
 CONSUMERS: Final[dict[tuple[str, str], dict[str, Any]]] = {
     (INTAKE, "relay"): {"max_ack_pending": 256, "ack_wait": 30 * _SECOND},
-    (STOCK, "reconciler"): {"max_ack_pending": 20_000, "ack_wait": 60 * _SECOND},
+    (STOCK, "reconciler"): {
+        "max_ack_pending": 20_000,
+        "ack_wait": int(RECONCILER_ACK_WAIT_SECONDS * _SECOND),
+    },
     (SECKILL, ORDERS_POOL): {"max_ack_pending": 20_000, "ack_wait": int(ACK_WAIT_SECONDS * _SECOND)},
 }
 
@@ -140,5 +146,10 @@ async def ensure(js: JetStream) -> None:
     for name, config in STREAMS.items():
         await js.ensure_stream({"name": name, "num_replicas": 1, **config})
     for (stream, name), config in CONSUMERS.items():
-        defaults = {"durable_name": name, "ack_policy": "explicit", "deliver_policy": "all", "max_deliver": -1}
+        defaults = {
+            "durable_name": name,
+            "ack_policy": "explicit",
+            "deliver_policy": "all",
+            "max_deliver": -1,
+        }
         await js.ensure_consumer(stream, {**defaults, **config})

@@ -78,6 +78,7 @@ class Reconciler:
         self._grace = grace_seconds
         self._pull = js.pull(topology.STOCK, "reconciler")
         self._open: dict[tuple[str, str], Movements] = {}
+        self.settled_until = 0.0  # epoch seconds: every reservation made before has been settled
 
     async def run(self, service: Service) -> None:
         while not service.stopping.is_set():
@@ -86,7 +87,9 @@ class Reconciler:
                     await self._take_in(await self._pull.fetch(FETCH, 1.0))
                 else:
                     await asyncio.sleep(0.5)
-                await self._settle_due(time.time())
+                now = time.time()
+                await self._settle_due(now)
+                await self._note_progress(now)
             except PeakclipError as exc:
                 log.warning("reconciler_retries", error=repr(exc))
                 await asyncio.sleep(0.5)
@@ -111,6 +114,16 @@ class Reconciler:
                 return  # in the order of the stream: the others are younger
             await self._settle(movements)
             del self._open[key]
+
+    async def _note_progress(self, now: float) -> None:
+        """Reservations come in the order of the stream; those of a relay that died come again after ack_wait."""
+        if self._open:
+            oldest = min(movements.since for movements in self._open.values())
+        elif (await self._js.consumer_state(topology.STOCK, "reconciler")).pending == 0:
+            oldest = now
+        else:
+            return
+        self.settled_until = oldest - 2 * topology.RECONCILER_ACK_WAIT_SECONDS
 
     async def _settle(self, movements: Movements) -> None:
         """The reservation is acknowledged first and surely: without it, what is left of a group changes nothing."""

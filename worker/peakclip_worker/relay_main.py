@@ -10,6 +10,7 @@ import click
 from peakclip import store
 from peakclip.jetstream import JetStream
 from peakclip.service import Service, run_service
+from peakclip_worker.janitor import Janitor
 from peakclip_worker.outbox import Outbox
 from peakclip_worker.reconciler import Reconciler
 from peakclip_worker.relay import Relay
@@ -32,8 +33,10 @@ async def relay(settings: RelaySettings, service: Service) -> None:
         database = await store.connect(settings.database_url, min_size=1, max_size=3)
         stack.push_async_callback(database.close)
         reconciler = Reconciler(js, settings.reconcile_after_seconds)
+        janitor = Janitor(js, lambda: reconciler.settled_until, settings.keep_seconds, settings.keep_bytes)
         service.ready()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(Relay(js, database).run(service), name="frames")
             tasks.create_task(Outbox(js, database).run(service), name="outbox")
             tasks.create_task(reconciler.run(service), name="reconciler")
+            tasks.create_task(janitor.run(service), name="janitor")
