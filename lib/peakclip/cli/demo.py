@@ -120,10 +120,19 @@ def command(
 
 
 async def _until_told(work: Coroutine[Any, Any, int]) -> int:
-    """SIGINT and SIGTERM cancel the work, so that the stack stops in order; then exit 130."""
+    """The first SIGINT or SIGTERM cancels the work, so that the stack stops in order; then exit 130."""
     task = asyncio.ensure_future(work)
+    told = False
+
+    def stop() -> None:
+        nonlocal told
+        click.echo("Still stopping …" if told else "Stopping …", err=True)
+        if not told:  # a second time would cut the orderly stop short
+            told = True
+            task.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     try:
         return await task
     except asyncio.CancelledError:
@@ -157,7 +166,6 @@ async def _stay(display: Display, url: str) -> None:
     display.say(f"\nThe dashboard stays up at {url}/ until Ctrl-C.")
     with contextlib.suppress(asyncio.CancelledError):  # the expected end, not an interruption
         await asyncio.Event().wait()
-    display.say("Stopping.")
 
 
 class _Run:

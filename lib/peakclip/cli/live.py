@@ -68,7 +68,7 @@ def sparkline(values: Sequence[float], top: float, width: int) -> str:
 def gauge(share: float, width: int) -> str:
     """A bar of `width` characters, filled to `share` (0 to 1)."""
     full = round(max(0.0, min(1.0, share)) * width)
-    return "█" * full + "░" * (width - full)
+    return "━" * full + "╌" * (width - full)
 
 
 def duration(seconds: float | None) -> str:
