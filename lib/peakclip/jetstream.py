@@ -35,6 +35,7 @@ DUPLICATE_IN_BATCH: Final = 10201  # an atomic batch holds a message id that is 
 WRONG_LAST_SEQUENCE: Final = 10071  # an expectation about the subject's last message failed
 NO_MESSAGE_FOUND: Final = 10037
 STREAM_NOT_FOUND: Final = 10059
+_HEARTBEAT_SECONDS: Final = 1.0  # the client takes a consumer for lost after two to four of them; its own is 5 s
 
 _API: Final = "$JS.API"
 _decode = msgspec.json.decode
@@ -403,10 +404,19 @@ class JetStream:
         *,
         subject: str = ">",
     ) -> Any:
-        """Calls back with every message from `start_seq` on, in order, for ever; gaps are re-read by the client."""
+        """Calls back with every message from `start_seq` on, in order and once, for ever.
+
+        The client reads gaps again, and goes on within some 3 s of a restart of the server. Raises RefusedError
+        while there is no such stream.
+        """
+        newest = start_seq - 1
 
         async def received(msg: Msg) -> None:
+            nonlocal newest
             meta = msg.metadata
+            if meta.sequence.stream <= newest:
+                return  # a client that lost its consumer before the first message begins at 1 again
+            newest = meta.sequence.stream
             await callback(
                 StoredMessage(
                     meta.sequence.stream, msg.subject, msg.data, msg.headers or {}, meta.timestamp.timestamp()
@@ -417,10 +427,16 @@ class JetStream:
             deliver_policy=nats.js.api.DeliverPolicy.BY_START_SEQUENCE,
             opt_start_seq=max(1, start_seq),
             filter_subject=subject,
+            idle_heartbeat=_HEARTBEAT_SECONDS,
         )
-        return await self._nc.jetstream().subscribe(
-            subject, stream=stream, cb=received, ordered_consumer=True, config=config
-        )
+        try:
+            return await self._nc.jetstream().subscribe(
+                subject, stream=stream, cb=received, ordered_consumer=True, config=config
+            )
+        except nats.js.errors.APIError as exc:
+            raise RefusedError(exc.err_code or 0, exc.description or "JetStream refused") from exc
+        except (nats.errors.Error, OSError, TimeoutError) as exc:
+            raise UnavailableError from exc
 
     async def last_message(self, stream: str, subject: str) -> StoredMessage | None:
         """The newest message of a subject, from the stream's leader; None if there is none."""
