@@ -15,7 +15,7 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,12 +35,13 @@ from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
 from peakclip.local.process import ProcessError, ProcessSpec
 from peakclip.local.server import Server
-from peakclip.local.supervisor import Supervisor, run_to_end
+from peakclip.local.supervisor import Supervisor, run_all, run_to_end
 
 log = structlog.get_logger()
 
 TENANT: Final = "default"
 _USUAL_PORT: Final = 8080
+_IMPATIENT_SECONDS: Final = 10.0
 _RELAY_NICE: Final = 5  # the relay is off the path of an accept, which goes first where cores are few
 _WORKERS_STOP_SECONDS: Final = 40.0  # the operator lets its workers finish what they have in hand
 
@@ -86,6 +87,7 @@ class Stack:
         self._exit = contextlib.AsyncExitStack()
         self._folder: DataFolder | None = None
         self._credentials: Credentials | None = None
+        self._given_ports: set[int] = set()
         self.durable: bool | None = None  # read back from the servers; None: NATS does not tell
 
     @property
@@ -123,15 +125,17 @@ class Stack:
 
     async def _start(self, folder: DataFolder, undo: contextlib.AsyncExitStack) -> None:
         port = self._choose_port(folder, undo)
-        management_port = ports.free_port(folder.settings().get("management_port"))
-        undo.push_async_callback(self._supervisor.stop)
+        management_port = self._free_port(folder.settings().get("management_port"))
         nats_url, database_url = await self._servers(folder, undo)
         base = self._base_env(folder, nats_url, database_url)
-        await run_to_end(self._process("migrate", ["migrate"], base))
-        keys = await self._prepare(folder, nats_url, database_url)
-        management_url = await undo.enter_async_context(
-            management(self._supervisor, folder.metrics, management_port)
-        )
+        async with self._impatience("the servers and the migrations (logs/migrate.log)"):
+            # The migration waits for the server by itself; meanwhile it has done its imports.
+            await run_all(
+                self._supervisor.wait_ready(), run_to_end(self._process("migrate", ["migrate"], base))
+            )
+            keys = await self._prepare(folder, nats_url, database_url)
+        serving = management(self._supervisor, folder.metrics, management_port)
+        management_url = await undo.enter_async_context(serving)
         url = f"http://{ports.LOOPBACK}:{port}"
         self._credentials = Credentials(
             url=url, management_url=management_url, nats_url=nats_url, database_url=database_url, **keys
@@ -140,36 +144,46 @@ class Stack:
         write_json(folder.path / "settings.json", {"port": port, "management_port": management_port})
         for spec in self._specs(base, port):
             self._supervisor.start(spec)
-        await self._supervisor.wait_ready(*(one.name for one in self._supervisor.running()))
+        async with self._impatience("the processes"):
+            await self._supervisor.wait_ready()
+
+    @contextlib.asynccontextmanager
+    async def _impatience(self, what: str) -> AsyncIterator[None]:
+        """Says every ten seconds what is waited for: servers that were given may stay away for ever."""
+
+        async def say() -> None:
+            while True:
+                await asyncio.sleep(_IMPATIENT_SECONDS)
+                log.warning("still_starting", waiting_for=what, not_ready=await self._supervisor.missing())
+
+        task = asyncio.create_task(say(), name="impatience")
+        try:
+            yield
+        finally:
+            task.cancel()
 
     # -- servers -------------------------------------------------------------------------------------------
 
     async def _servers(self, folder: DataFolder, undo: contextlib.AsyncExitStack) -> tuple[str, str]:
-        """Starts what is not given, both at once, and returns the addresses."""
+        """Starts what is not given, and returns the addresses; does not wait until they answer."""
         nats_url = self._environ.get("PEAKCLIP_NATS_URL")
         database_url = self._environ.get("PEAKCLIP_DATABASE_URL")
         nats = NatsServer(folder.path / "nats", folder.logs / "nats.log")
         postgres = PostgresServer(folder.path / "postgres", folder.logs / "postgres.log")
         if not folder.kept:
             undo.callback(postgres.discard)
-            undo.push_async_callback(self._supervisor.stop)  # before its data go
-        wanted: list[tuple[str, Server]] = []
-        if not nats_url:
-            wanted.append(("nats", nats))
-        if not database_url:
-            wanted.append(("postgres", postgres))
-        serving = [self._serve(name, server, folder) for name, server in wanted]
-        # All come to an end before the first failure is raised: nothing may start behind the back of `stop`.
-        for failure in await asyncio.gather(*serving, return_exceptions=True):
-            if failure is not None:
-                raise failure
+        undo.push_async_callback(self._supervisor.stop)  # runs first: before the data go
+        given: list[tuple[Server, str | None]] = [(nats, nats_url), (postgres, database_url)]
+        wanted = [server for server, url in given if not url]
+        # A thread cannot be cancelled: both come to an end before the first failure is raised.
+        preparing = [asyncio.to_thread(server.prepare) for server in wanted]
+        for done in await asyncio.gather(*preparing, return_exceptions=True):
+            if isinstance(done, BaseException):
+                raise done
+        for server in wanted:
+            env = {**server.spec.env, STACK_VARIABLE: str(folder.path)}
+            self._supervisor.start(dataclasses.replace(server.spec, env=env))
         return nats_url or nats.url, database_url or postgres.url
-
-    async def _serve(self, name: str, server: Server, folder: DataFolder) -> None:
-        await asyncio.to_thread(server.prepare)
-        env = {**server.spec.env, STACK_VARIABLE: str(folder.path)}
-        self._supervisor.start(dataclasses.replace(server.spec, env=env))
-        await self._supervisor.wait_ready(name)
 
     async def _prepare(self, folder: DataFolder, nats_url: str, database_url: str) -> _Keys:
         """Streams and development keys; both are the same again on kept data."""
@@ -184,7 +198,8 @@ class Stack:
             await store_key(pool, keys["admin"], TENANT, "admin", "admin")
             await store_key(pool, keys["service"], TENANT, "storefront", "service")
             if self.durable:
-                self.durable = await pool.fetchval("show synchronous_commit") in ("on", "remote_apply")
+                committed = await pool.fetchval("show synchronous_commit") in ("on", "remote_apply")
+                self.durable = committed and await pool.fetchval("show fsync") == "on"
         finally:
             await pool.close()
         return keys
@@ -213,7 +228,7 @@ class Stack:
         ]
 
     def _process(self, name: str, arguments: list[str], env: Mapping[str, str]) -> ProcessSpec:
-        port = ports.free_port()
+        port = self._free_port()
         return ProcessSpec(
             name=name,
             # -P: a folder of the user's named like one of our modules must not be imported instead.
@@ -239,11 +254,18 @@ class Stack:
     def _choose_port(self, folder: DataFolder, undo: contextlib.AsyncExitStack) -> int:
         """Held until the stack has stopped, since the API processes only share it."""
         wanted = self._options.port
-        port = wanted or ports.free_port(folder.settings().get("port") or _USUAL_PORT)
+        port = wanted or self._free_port(folder.settings().get("port") or _USUAL_PORT)
         try:
             undo.callback(ports.reserve(port).close)
         except OSError as exc:
             raise ProcessError(f"Port {port} is taken: choose another with --port.") from exc
+        return port
+
+    def _free_port(self, preferred: int | None = None) -> int:
+        """None of this stack twice: whoever gets it may not have bound it when the next one is looked for."""
+        while (port := ports.free_port(preferred)) in self._given_ports:
+            preferred = None
+        self._given_ports.add(port)
         return port
 
     def _changed(self) -> None:

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -79,8 +79,8 @@ class Supervisor:
         kept.task = asyncio.create_task(self._keep(kept), name=f"keep {spec.name}")
 
     async def wait_ready(self, *names: str) -> None:
-        """Raises ProcessError when one of them keeps ending, or is not ready in its time."""
-        await asyncio.gather(*(self._wait_ready(self._kept[name]) for name in names))
+        """These, or all. Raises ProcessError when one keeps ending, or is not ready in its time."""
+        await run_all(*(self._wait_ready(self._kept[name]) for name in names or tuple(self._kept)))
 
     def running(self) -> list[Running]:
         return [
@@ -127,7 +127,7 @@ class Supervisor:
             self.restarts += 1
             try:
                 self._launch(kept)
-            except OSError as exc:  # for a moment no memory or no process id
+            except (OSError, ProcessError) as exc:  # for a moment no memory, no process id …
                 delay = restart_delay(delay, 0.0)
                 log.error("process_not_started", name=kept.spec.name, error=repr(exc))
 
@@ -150,6 +150,16 @@ async def _reasons(kept: _Kept) -> list[str]:
     if kept.spec.management_url is not None:
         return await not_ready(kept.spec.management_url)
     return []
+
+
+async def run_all(*work: Coroutine[Any, Any, object]) -> None:
+    """All at once; the first failure ends the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
 
 
 async def run_to_end(spec: ProcessSpec) -> None:
