@@ -97,10 +97,8 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
         spec.max_replicas,
     )
     need = _need(spec, observation.lag, rates, current, ceiling, memory.at_limit)
-    # Before there is a history, the workers that were found count as needed: a restart gives none back.
-    history = memory.needs or ((now, current),)
     replicas, needs = _stabilize(
-        need.workers, min(current, ceiling), history, now, spec.stabilization_seconds
+        need.workers, min(current, ceiling), memory.needs, now, spec.stabilization_seconds
     )
     binding = "stabilization" if replicas > need.workers else need.binding
     changed_at = memory.changed_at if memory.replicas == replicas else now

@@ -59,6 +59,12 @@ def test_a_small_backlog_gets_no_more_than_its_catch_up_time_asks_for() -> None:
     assert decision.binding_constraint == "demand"
 
 
+def test_no_worker_is_given_back_while_there_is_a_backlog() -> None:
+    memory = replace(idle(), replicas=5)
+    decision, _ = decide(SPEC, seen(150), memory, 20.0)
+    assert (decision.replicas, decision.binding_constraint) == (5, "catch-up")
+
+
 def test_steady_arrivals_get_headroom_by_the_utilization() -> None:
     memory, decision = idle(), None
     for tick in range(1, 60):
@@ -115,9 +121,10 @@ def test_workers_are_given_back_after_the_stabilization_and_not_before() -> None
 
 def test_a_controller_that_starts_anew_gives_nothing_back_before_it_has_a_history() -> None:
     memory = Memory()
-    decision, memory = decide(SPEC, seen(0, replicas=6), memory, 0.0)
-    assert decision.replicas == 6
-    for tick in range(1, 40):
+    for tick in range(10):
+        decision, memory = decide(SPEC, seen(0, replicas=6), memory, tick * 0.5)
+        assert decision.replicas == 6
+    for tick in range(10, 40):
         decision, memory = decide(SPEC, seen(0, replicas=6), memory, tick * 0.5)
     assert decision.replicas == 1
 
@@ -140,7 +147,7 @@ def test_a_throttled_worker_is_not_slow() -> None:
 def test_failing_attempts_do_not_call_for_workers() -> None:
     before, memory = burst()
     for tick in range(1, 10):
-        totals = Totals(finished=0, failed=44 * tick, busy_seconds=2.0 * tick)
+        totals = Totals(finished=4 * tick, failed=40 * tick, busy_seconds=2.0 * tick)
         decision, memory = decide(SPEC, seen(10_000, totals=totals), memory, 20 + tick * 0.5)
     assert decision.replicas == before.replicas
 
