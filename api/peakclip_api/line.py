@@ -138,6 +138,7 @@ class Follower:
         self._asked_at = 0.0
         self.caught_up = asyncio.Event()
         self._target = 0
+        self._followed: set[str] = set()  # subjects, so that a start that failed halfway can be repeated
 
     async def start(self) -> None:
         """Reads the log from as far back as it is kept; `caught_up` is set once everything older is known."""
@@ -146,7 +147,9 @@ class Follower:
         if self._target < first:
             self.caught_up.set()
         for subject in ("order.rejected", "order.cancelled"):
-            await self._js.follow(topology.EVENTS, 1, self._on_release, subject=subject)
+            if subject not in self._followed:
+                await self._js.follow(topology.EVENTS, 1, self._on_release, subject=subject)
+                self._followed.add(subject)
         await self._js.follow(topology.INTAKE, first, self._on_frame, subject="intake.>")
 
     async def _on_frame(self, message: StoredMessage) -> None:
