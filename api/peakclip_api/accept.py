@@ -83,13 +83,15 @@ class Acceptor:
         return round(position / status.effective_per_second, 2)
 
     async def _settle_repeat(self, order_id: str, print_: str) -> None:
-        """Waits for the same order that is being stored right now; the caller then finds it in the line."""
-        flying = self._in_flight.get(order_id)
-        if flying is None:
-            return
-        if flying[0] != print_:
-            raise _reused()
-        await asyncio.wait([flying[1]])
+        """Waits for the same order that is being stored right now; the caller then finds it in the line.
+
+        Again and again: when one try fails, the first of those that wait makes the next, and the others wait for
+        it. Two at once would take units twice, and one frame with both would never give the second back.
+        """
+        while (flying := self._in_flight.get(order_id)) is not None:
+            if flying[0] != print_:
+                raise _reused()
+            await asyncio.wait([flying[1]])
 
     async def _store(self, sale: Sale, order_id: str, customer_id: str, quantity: int, print_: str) -> None:
         now = time.time()
