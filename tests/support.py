@@ -134,7 +134,10 @@ class Api:
         **options: Any,
     ) -> Answer:
         """Places an order for a customer, by default a new one, with a new Idempotency-Key by default."""
-        headers = {"Peakclip-Customer": customer or new_name("c"), "Idempotency-Key": key or new_name("k")}
+        headers = {
+            "Peakclip-Customer": customer or new_name("buyer-"),
+            "Idempotency-Key": key or new_name("key-"),
+        }
         body = {"json": {"quantity": quantity}} if "data" not in options else {}
         return await self.call("POST", f"/v1/sales/{sale_id}/orders", headers=headers, **body, **options)
 

@@ -1,0 +1,74 @@
+"""Stand-ins behind our own ports, for what a real server does too rarely to wait for. Real classes, no patching."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from peakclip.jetstream import PubAck, StoredMessage
+from peakclip.messages import Order
+
+
+class ScriptedJetStream:
+    """What an `Intake` asks of JetStream: a counter for every subject, and frames whose storing can be told to fail.
+
+    `publishing` holds what the next publications do, in order: an exception to raise, `(True, exception)` to store
+    and then raise, or None to store. When it is empty they store. `looking` does the same for `last_message`.
+    """
+
+    def __init__(self, **units: int) -> None:
+        self.counters = dict(units)  # by sale
+        self.increments: list[tuple[str, int, str]] = []  # sale, units, message id
+        self.frames: dict[str, StoredMessage] = {}
+        self.publishing: list[Any] = []
+        self.looking: list[Any] = []
+        self.incrementing: list[Any] = []
+        self.published = asyncio.Event()
+
+    async def increment(
+        self, subject: str, delta: int, *, message_id: str = "", headers: Mapping[str, str] | None = None
+    ) -> PubAck:
+        if self.incrementing and (failure := self.incrementing.pop(0)) is not None:
+            raise failure
+        sale_id = subject.partition(".")[2]
+        self.counters[sale_id] = self.counters.get(sale_id, 0) + delta
+        self.increments.append((sale_id, delta, message_id))
+        return PubAck(len(self.increments), value=self.counters[sale_id])
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        create_only: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> PubAck:
+        self.published.set()
+        await asyncio.sleep(0)
+        step = self.publishing.pop(0) if self.publishing else None
+        stored, failure = step if isinstance(step, tuple) else (step is None, step)
+        if stored:
+            self.frames[subject] = StoredMessage(
+                len(self.frames) + 1, subject, payload, dict(headers or {}), 0.0
+            )
+        if failure is not None:
+            raise failure
+        return PubAck(self.frames[subject].seq)
+
+    async def last_message(self, stream: str, subject: str) -> StoredMessage | None:
+        if self.looking and (failure := self.looking.pop(0)) is not None:
+            raise failure
+        return self.frames.get(subject)
+
+
+class HeldIntake:
+    """Takes orders and lets the test say what becomes of each."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[Order, asyncio.Future[int]]] = []
+
+    def submit(self, order: Order) -> asyncio.Future[int]:
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.taken.append((order, answer))
+        return answer

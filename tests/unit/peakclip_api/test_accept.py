@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from fakes import HeldIntake
+
+from peakclip.ingest import IntakeUnavailableError, SoldOutError
+from peakclip_api.accept import Accepted, Acceptor, check_window, fingerprint
+from peakclip_api.board import Board
+from peakclip_api.line import Follower, Line
+from peakclip_api.problems import Problem
+from peakclip_api.sales import Sale
+
+LONG_AGO, FAR_AHEAD = datetime(2020, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+SALE = Sale(
+    "s1",
+    "t1",
+    "p",
+    100,
+    10,
+    10,
+    LONG_AGO,
+    FAR_AHEAD,
+    LONG_AGO.timestamp(),
+    FAR_AHEAD.timestamp(),
+    2,
+    900,
+    "f",
+)
+
+
+class Desk:
+    """An acceptor whose intake does what the test says."""
+
+    def __init__(self) -> None:
+        self.intake = HeldIntake()
+        self.line = Line(keep=1_000)
+        nothing = cast("Any", None)
+        self.acceptor = Acceptor(
+            cast("Any", self.intake), self.line, Follower(nothing, self.line), Board(nothing)
+        )
+
+    async def ask(
+        self, key: str = "k1", *, customer: str = "c1", quantity: int = 1
+    ) -> asyncio.Task[Accepted]:
+        task = asyncio.create_task(self.acceptor.accept(SALE, customer, key, quantity))
+        await turns()
+        return task
+
+    async def stored(self, number: int) -> None:
+        """The order taken as number `number` is on disk."""
+        order, answer = self.intake.taken[number]
+        self.line.add_own_frame(number + 1, [order])
+        answer.set_result(number + 1)
+        await turns()
+
+    async def fails(self, number: int, error: Exception) -> None:
+        self.intake.taken[number][1].set_exception(error)
+        await turns()
+
+
+async def turns() -> None:
+    """Lets every task go as far as it can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def kind(task: asyncio.Task[Accepted]) -> str:
+    failure = task.exception()
+    assert isinstance(failure, Problem)
+    return failure.kind
+
+
+@pytest.mark.parametrize(
+    ("now", "status"), [(99.0, 425), (99.9999, 425), (100.0, None), (199.9, None), (200.0, 410), (1e9, 410)]
+)
+def test_the_window_includes_its_opening_and_excludes_its_close(now: float, status: int | None) -> None:
+    sale = replace(SALE, opens=100.0, closes=200.0)
+    if status is None:
+        check_window(sale, now)
+        return
+    with pytest.raises(Problem) as caught:
+        check_window(sale, now)
+    assert caught.value.status == status
+    if status == 425:
+        assert 1 <= int(caught.value.headers["Retry-After"]) <= 2
+
+
+def test_a_fingerprint_tells_its_parts_apart() -> None:
+    prints = {
+        fingerprint(*parts)
+        for parts in [("a", "b", 1), ("ab", "", 1), ("", "ab", 1), ("b", "a", 1), ("a", "b", 11)]
+    }
+    assert len(prints) == 5
+
+
+async def test_repeats_wait_for_the_first_and_get_its_answer() -> None:
+    desk = Desk()
+    asked = [await desk.ask() for _ in range(5)]
+    assert len(desk.intake.taken) == 1
+    await desk.stored(0)
+    assert {task.result() for task in asked} == {Accepted(asked[0].result().order_id, 1, None)}
+
+
+async def test_repeats_of_an_order_that_failed_are_one_new_try() -> None:
+    """Two tries would be two units for one order in one frame, one of them lost for good."""
+    desk = Desk()
+    first, *others = [await desk.ask() for _ in range(4)]
+    await desk.fails(0, IntakeUnavailableError())
+    assert kind(first) == "queue-unavailable"
+    assert len(desk.intake.taken) == 2
+    await desk.stored(1)
+    assert len({task.result().order_id for task in others}) == 1
+    assert len(desk.intake.taken) == 2
+
+
+async def test_repeats_of_an_order_that_was_sold_out_are_told_so() -> None:
+    desk = Desk()
+    asked = [await desk.ask() for _ in range(3)]
+    for number in range(3):
+        await desk.fails(number, SoldOutError())
+    assert [kind(task) for task in asked] == ["sold-out"] * 3
+
+
+async def test_what_is_being_stored_counts_against_the_limit() -> None:
+    desk = Desk()
+    first, second = await desk.ask("k1"), await desk.ask("k2")
+    third = await desk.ask("k3")
+    assert kind(third) == "limit-reached"
+    await desk.fails(0, SoldOutError())
+    assert kind(first) == "sold-out"
+    again = await desk.ask("k4")
+    await desk.stored(1)
+    await desk.stored(2)
+    assert (second.result().position, again.result().position) == (1, 2)
+    assert kind(await desk.ask("k5")) == "limit-reached"
+
+
+async def test_a_client_that_leaves_changes_nothing() -> None:
+    desk = Desk()
+    first = await desk.ask("k1", quantity=2)
+    first.cancel()
+    await turns()
+    assert kind(await desk.ask("k2")) == "limit-reached"
+    repeat = await desk.ask("k1", quantity=2)
+    await desk.stored(0)
+    assert repeat.result().position == 1
+    assert len(desk.intake.taken) == 1
+
+
+async def test_a_client_that_leaves_and_fails_frees_its_units() -> None:
+    desk = Desk()
+    first = await desk.ask("k1", quantity=2)
+    first.cancel()
+    await desk.fails(0, IntakeUnavailableError())
+    last = await desk.ask("k2", quantity=2)
+    await desk.stored(1)
+    assert last.result().position == 1
+
+
+async def test_another_request_with_the_key_of_one_in_flight_is_refused_at_once() -> None:
+    desk = Desk()
+    first = await desk.ask("k1")
+    assert kind(await desk.ask("k1", quantity=2)) == "idempotency-key-reused"
+    await desk.stored(0)
+    assert first.result().position == 1
+    assert kind(await desk.ask("k1", customer="c2")) == "idempotency-key-reused"
