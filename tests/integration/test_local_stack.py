@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ import psutil
 import pytest
 
 from peakclip import topology
+from peakclip.cli.migrate import migrate
 from peakclip.jetstream import JetStream
 from peakclip.local.folder import STACK_VARIABLE
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
-from peakclip.local.process import ProcessError
+from peakclip.local.process import Child, ProcessError, ProcessSpec
 from peakclip.local.stack import Stack, StackOptions
 
 pytestmark = pytest.mark.integration
@@ -56,6 +58,40 @@ async def test_the_database_survives_kill_minus_nine(
     assert await database.fetchval("show synchronous_commit") == "on"
     assert await database.fetchval("show fsync") == "on"
     assert await database.fetchval("show unix_socket_directories") == ""
+
+
+async def test_a_pid_file_that_names_a_stranger_of_the_same_account_is_no_obstacle(data: Path) -> None:
+    """After a reboot the number of the dead server may belong to anybody; PostgreSQL alone would not start."""
+    server = PostgresServer(data.parent / "postgres").prepare()
+    await server.start()
+    cluster = Path(server.spec.argv[2])
+    pid_file = cluster / "postmaster.pid"
+    lines = pid_file.read_text().splitlines()
+    await server.kill()
+    sleep = ["/bin/sleep", "60"]
+    stranger = Child(
+        ProcessSpec("stranger", sleep, {}, data.parent / "stranger.log", account=server.spec.account)
+    )
+    try:
+        while psutil.Process(stranger.pid).name() != "sleep":  # noqa: ASYNC110 - until it has changed its account
+            await asyncio.sleep(0.01)
+        pid_file.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
+        await server.start()
+        assert server.running
+        assert stranger.running
+    finally:
+        await stranger.stop()
+        await server.stop()
+
+
+async def test_migrations_started_at_once_do_not_meet(postgres_server: PostgresServer) -> None:
+    url = postgres_server.url_of("migrated_twice")
+    await asyncio.gather(*(asyncio.to_thread(asyncio.run, migrate(url)) for _ in range(2)))
+    connection = await asyncpg.connect(url)
+    folder = resources.files("peakclip.store").joinpath("migrations")
+    expected = sum(entry.name.endswith(".sql") for entry in folder.iterdir())
+    assert await connection.fetchval("select count(*) from schema_migrations") == expected
+    await connection.close()
 
 
 @pytest.fixture
