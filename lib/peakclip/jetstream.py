@@ -35,7 +35,8 @@ DUPLICATE_IN_BATCH: Final = 10201  # an atomic batch holds a message id that is 
 WRONG_LAST_SEQUENCE: Final = 10071  # an expectation about the subject's last message failed
 NO_MESSAGE_FOUND: Final = 10037
 STREAM_NOT_FOUND: Final = 10059
-_HEARTBEAT_SECONDS: Final = 1.0  # the client takes a consumer for lost after two to four of them; its own is 5 s
+# The client takes a consumer for lost after two to four of them; its own default is 5 s.
+_HEARTBEAT_SECONDS: Final = 1.0
 
 _API: Final = "$JS.API"
 _decode = msgspec.json.decode
@@ -223,7 +224,8 @@ class JetStream:
 
         async def reconnected() -> None:
             self.generation += 1
-            at = nc.connected_url.netloc.rpartition("@")[2] if nc.connected_url else None  # no password in the log
+            # Without user and password: this goes to the log.
+            at = nc.connected_url.netloc.rpartition("@")[2] if nc.connected_url else None
             log.info("nats_reconnected", server=at)
 
         async def disconnected() -> None:

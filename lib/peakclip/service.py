@@ -108,11 +108,14 @@ async def _management(service: Service, settings: Settings) -> AsyncIterator[Non
     async def readyz(_: web.Request) -> web.Response:
         missing = service.missing()
         return web.json_response(
-            {"status": "not ready" if missing else "ready", "missing": missing}, status=503 if missing else 200
+            {"status": "not ready" if missing else "ready", "missing": missing},
+            status=503 if missing else 200,
         )
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=telemetry.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
+        return web.Response(
+            body=telemetry.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"}
+        )
 
     app = web.Application()
     app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
