@@ -191,18 +191,22 @@ class Intake:
                 if loop.time() > frame.deadline and unknown is None:
                     raise
             except RefusedError as exc:
-                if (
-                    exc.code == WRONG_LAST_SEQUENCE
-                ):  # an earlier try of ours was stored, or the reconciler's fence
-                    return await self._look_up(subject)
-                if unknown is None:
+                if exc.code == WRONG_LAST_SEQUENCE:  # an earlier try of ours was stored, or it is a fence
+                    unknown = unknown or OutcomeUnknownError()
+                    if (seq := await self._look_up(subject)) is not None:
+                        return seq
+                elif unknown is None:
                     raise
             if loop.time() > frame.deadline:
                 raise unknown or OutcomeUnknownError()
             await asyncio.sleep(0.05)
 
-    async def _look_up(self, subject: str) -> int:
-        stored = await self._js.last_message(topology.INTAKE, subject)
+    async def _look_up(self, subject: str) -> int | None:
+        """The sequence of the frame of this subject; None while nobody answers, which says nothing about it."""
+        try:
+            stored = await self._js.last_message(topology.INTAKE, subject)
+        except PeakclipError:
+            return None
         if stored is None or stored.headers.get(topology.FRAME_ORDERS_HEADER) == "0":
             raise OutcomeUnknownError("The group came too late and was fenced off.")
         return stored.seq
