@@ -154,7 +154,7 @@ def summarise(
         url=options.url,
         sale=options.sale,
         orders=options.orders,
-        connections=options.connections,
+        connections=min(options.connections, options.orders),
         rate=options.rate,
         started_at=started_at,
         accepted_ids=ids,

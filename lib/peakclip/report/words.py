@@ -37,7 +37,15 @@ def drain_words(report: Mapping[str, Any]) -> str:
         f"Drained {report['drained']:,} in {report['drain_seconds']:.1f} s: {rate['mean']:.1f}/s on average "
         f"(R = {rate['target']:g}/s, {rate['error_percent']:+.2f} %); most started in any second: "
         f"{rate['max_sliding_second']:,} ({'bound unknown' if allowed is None else f'allowed {allowed:,g}'})."
+        + _ramp_words(rate)
     )
+
+
+def _ramp_words(rate: Mapping[str, Any]) -> str:
+    """Only where the start-up is what kept the mean below R."""
+    if not rate["ramp_seconds"] or rate["after_ramp_mean"] is None or rate["error_percent"] >= -1:
+        return ""
+    return f" Once enough workers ran, after {rate['ramp_seconds']:.1f} s, it was {rate['after_ramp_mean']:.1f}/s."
 
 
 def worker_words(statuses: Sequence[PoolStatus]) -> str:
