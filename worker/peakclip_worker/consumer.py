@@ -27,6 +27,7 @@ log = structlog.get_logger()
 FETCH_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = 15.0  # below the usual 30 s of grace before SIGKILL
 TELEMETRY_SECONDS: Final = 1.0
+MOST_STARTS_KEPT: Final = 1_000  # untold, while NATS is away: ten seconds at a hundred batches a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Drain:
         self._failed = 0
         self._busy_seconds = 0.0
         self._draining = False
+        self._starts: list[tuple[float, int]] = []  # since the last telemetry that was sent
         self._acquiring: asyncio.Task[Start] | None = None
 
     async def run(self, service: Service) -> None:
@@ -108,6 +110,7 @@ class Drain:
         began = time.perf_counter()
         telemetry.LIMITER_WAIT.labels(self._name).observe(began - waited)
         batch = wanted[: start.count]
+        self._starts.append((start.at, len(batch)))
         for message in batch:
             telemetry.QUEUE_DELAY.labels(self._name).observe(max(0.0, start.at - message.stored_at))
         result = await self._pool.process(batch, start.at)
@@ -147,10 +150,13 @@ class Drain:
     async def publish_telemetry(self) -> None:
         subject = f"{topology.WORKER_TELEMETRY}.{self._name}.{self._worker}"
         while True:
+            word = self.telemetry(time.time())
             try:
-                await self._js.publish_core(subject, encode(self.telemetry(time.time())))
+                await self._js.publish_core(subject, encode(word))
+                del self._starts[: len(word.starts)]
             except UnavailableError:
                 log.debug("telemetry_not_sent")
+                del self._starts[:-MOST_STARTS_KEPT]
             await asyncio.sleep(TELEMETRY_SECONDS)
 
     def telemetry(self, now: float) -> WorkerTelemetry:
@@ -166,4 +172,5 @@ class Drain:
             starts_max_sliding_second=self._limiter.starts_max_sliding_second,
             in_flight=len(self._in_hand),
             draining=self._draining,
+            starts=tuple(self._starts),
         )
