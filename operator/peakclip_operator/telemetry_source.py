@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 SILENT_SECONDS = 5.0  # a worker not heard for this long is gone
-_LATE_SECONDS = 4.0  # a word told once a second is no later than this
+_LATE_SECONDS = 12.0  # after an outage of NATS a worker tells of its last ten seconds
 _REMEMBERED = 1000  # names of gone workers whose totals are still known, should one of them speak again
 
 _decoder = msgspec.json.Decoder(WorkerTelemetry)

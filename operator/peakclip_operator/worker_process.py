@@ -39,6 +39,7 @@ def run_worker(pool: str) -> None:
 def child(target: Callable[[str], None], pool: str, drain_seconds: float) -> None:
     """The whole life of the process: the target, under the eyes of a thread that waits for the operator's end."""
     _introduce()
+    os.environ.pop("PEAKCLIP_MANAGEMENT_PORT", None)  # the operator's own; a worker takes a free one
     threading.Thread(
         target=_end_with_operator, args=(drain_seconds,), name="orphan-watch", daemon=True
     ).start()

@@ -17,7 +17,7 @@ def obedient(pool: str) -> None:
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, end)
-    Path(pool, f"ready-{os.getpid()}").touch()
+    Path(pool, f"ready-{os.getpid()}").write_text(os.environ.get("PEAKCLIP_MANAGEMENT_PORT", "free"))
     while True:
         time.sleep(0.05)
 

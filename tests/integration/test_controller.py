@@ -149,10 +149,17 @@ async def test_workers_end_when_their_operator_is_killed(tmp_path: Path) -> None
     tests = Path(standin_worker.__file__).parents[1]
     code = f"from integration import standin_worker; standin_worker.operator({str(tmp_path)!r})"
     operator = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, cwd=tests, stderr=asyncio.subprocess.DEVNULL
+        sys.executable,
+        "-c",
+        code,
+        cwd=tests,
+        env={**os.environ, "PEAKCLIP_MANAGEMENT_PORT": "12345"},
+        stderr=asyncio.subprocess.DEVNULL,
     )
     try:
         await eventually(lambda: len(ready(tmp_path)) == 2)
+        # The operator's own port would keep its workers from starting.
+        await eventually(lambda: {file.read_text() for file in tmp_path.glob("ready-*")} == {"free"})
     finally:
         operator.kill()
         await operator.wait()

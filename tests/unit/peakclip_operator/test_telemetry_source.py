@@ -104,7 +104,7 @@ def test_the_most_starts_of_the_pool_are_found_across_workers_and_late_words() -
     assert starts.most() == 5
     starts.add([(10.4, 4)])  # another worker, told later, about the same second
     assert starts.most() == 9
-    starts.add([(20.0, 1)])
-    starts.add([(20.9, 1), (21.0, 1)])  # 20.0 and 21.0 are a second apart
+    starts.add([(30.0, 1)])
+    starts.add([(30.9, 1), (31.0, 1)])  # 30.0 and 31.0 are a second apart
     assert starts.most() == 9
     assert len(starts._recent) == 3
