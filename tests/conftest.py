@@ -19,6 +19,7 @@ import pytest
 from peakclip import topology
 from peakclip.cli.migrate import migrate
 from peakclip.jetstream import JetStream
+from peakclip.local.folder import temporary
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
 
@@ -28,7 +29,7 @@ _TEMPLATE = "peakclip_template"
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
     """Not pytest's own folder: that is closed to the account of PostgreSQL when root runs the tests."""
-    with tempfile.TemporaryDirectory(prefix="peakclip-tests-") as name:
+    with tempfile.TemporaryDirectory(prefix="peakclip-tests-", dir=temporary()) as name:
         if os.geteuid() == 0:
             Path(name).chmod(0o711)
         yield Path(name)
@@ -55,6 +56,7 @@ def postgres_server(server_directory: Path) -> Iterator[PostgresServer]:
     asyncio.run(migrate(server.url_of(_TEMPLATE)))
     yield server
     asyncio.run(server.stop())
+    server.discard()
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ import pytest
 from peakclip import topology
 from peakclip.cli.migrate import migrate
 from peakclip.jetstream import JetStream
-from peakclip.local.folder import STACK_VARIABLE
+from peakclip.local.folder import STACK_VARIABLE, temporary
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
 from peakclip.local.process import Child, ProcessError, ProcessSpec
@@ -96,7 +96,7 @@ async def test_migrations_started_at_once_do_not_meet(postgres_server: PostgresS
 
 @pytest.fixture
 def data() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="peakclip-stack-") as name:
+    with tempfile.TemporaryDirectory(prefix="peakclip-stack-", dir=temporary()) as name:
         if os.geteuid() == 0:
             Path(name).chmod(0o711)
         yield Path(name) / "data"

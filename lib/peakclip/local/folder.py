@@ -69,7 +69,7 @@ def _make(data: Path | None) -> Path:
     """Root's folder may be entered by everybody, or PostgreSQL's account could not; what is in it is closed."""
     root = os.geteuid() == 0
     if data is None:
-        path = Path(tempfile.mkdtemp(prefix="peakclip-", dir=_temporary()))
+        path = Path(tempfile.mkdtemp(prefix="peakclip-", dir=temporary()))
         if root:
             path.chmod(0o711)
         return path
@@ -83,7 +83,8 @@ def _make(data: Path | None) -> Path:
     return path
 
 
-def _temporary() -> str:
+def temporary() -> str:
+    """Where temporary files go, such that PostgreSQL's account can enter: TMPDIR may be in a closed home."""
     account = accounts.unprivileged()
     for name in (tempfile.gettempdir(), "/var/tmp", "/tmp"):  # noqa: S108 - mkdtemp makes an own folder there
         if accounts.can_reach(Path(name), account, wanted=0o111):
