@@ -18,11 +18,13 @@ import pytest
 
 from peakclip import topology
 from peakclip.cli.migrate import migrate
+from peakclip.errors import RefusedError
 from peakclip.jetstream import JetStream
 from peakclip.local.folder import temporary
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
 
+_STORE_NOT_CREATED = 10049
 _TEMPLATE = "peakclip_template"
 
 
@@ -92,8 +94,20 @@ async def js(nats_server: NatsServer) -> AsyncIterator[JetStream]:
     await nats_server.start()  # a test may have killed it
     async with await JetStream.connect(nats_server.url, name="test") as connection:
         await wipe(connection)
-        await topology.ensure(connection)
+        await _ensure(connection)
         yield connection
+
+
+async def _ensure(connection: JetStream) -> None:
+    """The server may still be removing the files of a stream that was deleted under the same name."""
+    for _ in range(50):
+        try:
+            return await topology.ensure(connection)
+        except RefusedError as exc:
+            if exc.code != _STORE_NOT_CREATED:
+                raise
+            await asyncio.sleep(0.1)
+    raise TimeoutError("the streams could not be created again")
 
 
 async def wipe(connection: JetStream) -> None:

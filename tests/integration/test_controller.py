@@ -152,8 +152,7 @@ async def test_workers_end_when_their_operator_is_killed(tmp_path: Path) -> None
         sys.executable,
         "-c",
         code,
-        cwd=tests,
-        env={**os.environ, "PEAKCLIP_MANAGEMENT_PORT": "12345"},
+        env={**os.environ, "PYTHONPATH": str(tests), "PEAKCLIP_MANAGEMENT_PORT": "12345"},
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
@@ -199,8 +198,11 @@ async def test_metrics_imported_before_the_fork_are_counted_per_worker(tmp_path:
         "-c",
         code,
         str(tmp_path),
-        cwd=Path(standin_worker.__file__).parents[1],
-        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics)},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(standin_worker.__file__).parents[1]),
+            "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+        },
         stdout=asyncio.subprocess.PIPE,
     )
     output = (await process.communicate())[0].decode()
