@@ -69,7 +69,8 @@ class LoadResult:
     accept_p50_ms: float | None
     accept_p99_ms: float | None
     accept_max_ms: float | None
-    answers_series: list[int]  # final answers in each SERIES_SECONDS since the start
+    accepted_series: list[int]  # answers in each SERIES_SECONDS since the start
+    refused_series: list[int]  # as long as the other one
     client_cpu_seconds: float
 
     def to_json(self) -> dict[str, Any]:
@@ -92,7 +93,11 @@ class LoadResult:
             "accept_p50_ms": _rounded(self.accept_p50_ms, 2),
             "accept_p99_ms": _rounded(self.accept_p99_ms, 2),
             "accept_max_ms": _rounded(self.accept_max_ms, 2),
-            "answers_series": {"step_seconds": SERIES_SECONDS, "answers": self.answers_series},
+            "answers_series": {
+                "step_seconds": SERIES_SECONDS,
+                "accepted": self.accepted_series,
+                "refused": self.refused_series,
+            },
             "client_cpu_us_per_order": _rounded(self.client_cpu_seconds / max(1, self.orders) * 1e6, 1),
         }
 
@@ -167,16 +172,16 @@ def summarise(
         accept_p50_ms=_milliseconds(percentile(latencies, 0.50)),
         accept_p99_ms=_milliseconds(percentile(latencies, 0.99)),
         accept_max_ms=_milliseconds(latencies[-1] if latencies else None),
-        answers_series=_series(final),
+        accepted_series=_series(final, refused=False),
+        refused_series=_series(final, refused=True),
         client_cpu_seconds=cpu_seconds,
     )
 
 
-def _series(final: Sequence[Answer]) -> list[int]:
-    if not final:
-        return []
-    counts = Counter(int(answer.at / SERIES_SECONDS) for answer in final)
-    return [counts[step] for step in range(max(counts) + 1)]
+def _series(final: Sequence[Answer], *, refused: bool) -> list[int]:
+    steps = int(max((answer.at for answer in final), default=-1.0) / SERIES_SECONDS) + 1
+    counts = Counter(int(answer.at / SERIES_SECONDS) for answer in final if (answer.status >= 300) is refused)
+    return [counts[step] for step in range(steps)]
 
 
 def _milliseconds(seconds: float | None) -> float | None:

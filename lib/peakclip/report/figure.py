@@ -43,15 +43,15 @@ def figure_of(report: Mapping[str, Any], drain: Drain, statuses: Sequence[PoolSt
 
 
 def _arrivals(report: Mapping[str, Any], width: float) -> tuple[list[float], list[float]]:
-    """Per second, from the client's answers; their mix of accepted and refused is that of the whole run."""
+    """Answers per second, accepted and refused, as the client counted them."""
     found = report["burst"]["answers_series"]
-    bins = [0.0] * (math.floor(len(found["answers"]) * found["step_seconds"] / width) + 1)
-    for index, count in enumerate(found["answers"]):
-        bins[int(index * found["step_seconds"] / width + 1e-9)] += count / width
-    answered = report["accepted"] + sum(report["refused"].values())
-    share = report["accepted"] / answered if answered else 1.0
-    refused = [value * (1 - share) for value in bins] if share < 1 else []
-    return [value * share for value in bins], refused
+    step = found["step_seconds"]
+    bins = math.floor(len(found["accepted"]) * step / width) + 1
+    accepted, refused = [0.0] * bins, [0.0] * bins
+    for counts, sums in ((found["accepted"], accepted), (found["refused"], refused)):
+        for index, count in enumerate(counts):
+            sums[int(index * step / width + 1e-9)] += count / width
+    return accepted, refused
 
 
 def _backlog(drain: Drain, zero: float, last: float) -> list[tuple[float, int]]:

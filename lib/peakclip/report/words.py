@@ -103,9 +103,11 @@ def failures(report: Mapping[str, Any], *, stock: int) -> list[str]:
 
 
 def plot_title(report: Mapping[str, Any]) -> str:
-    title = f"{report['accepted']:,} orders accepted"
-    if report["accept_seconds"] is not None:
-        title += f" in {report['accept_seconds']:.2f} s"
+    answered = report["accepted"] + sum(report["refused"].values())
+    some = f"{answered:,} orders answered" if report["refused"] else f"{report['accepted']:,} orders accepted"
+    title = some + (f" in {report['accept_seconds']:.2f} s" if report["accept_seconds"] is not None else "")
+    if report["refused"]:
+        title += f", {report['accepted']:,} accepted"
     if report["rate"]["mean"] is not None:
         title += f", drained at {report['rate']['mean']:.1f}/s"
     return title

@@ -30,8 +30,8 @@ def test_counts_and_times() -> None:
     assert (result.accepted, result.refused, result.errors) == (2, {"sold-out": 1}, 1)
     assert result.accept_seconds == 0.9
     assert (result.accept_p50_ms, result.accept_p99_ms) == (50.0, 200.0)
-    assert sum(result.answers_series) == 3
-    assert result.answers_series[1] == 1
+    assert result.accepted_series == [0, 1, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert result.refused_series == [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
 
 
 def test_nothing_answered_is_unknown_and_not_zero() -> None:
@@ -39,6 +39,7 @@ def test_nothing_answered_is_unknown_and_not_zero() -> None:
     assert result.accept_seconds is None
     assert result.accept_p99_ms is None
     assert result.errors == 4
+    assert result.accepted_series == []
 
 
 def test_an_accepted_answer_without_an_order_id_is_an_error() -> None:
