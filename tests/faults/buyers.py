@@ -1,0 +1,112 @@
+"""Customers who do not give up: the load client's connections, and a note of every answer they got.
+
+Each order has a customer and an Idempotency-Key of its own. A lost answer is asked for again with the same key;
+some keys are sent twice at once, and some of those answered long ago are sent again: they must name the same order.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import msgspec
+
+from peakclip.load.driver import Driver
+from peakclip.load.http import order_requests
+from peakclip.load.outcome import Answer, LoadOptions, problem_name
+from peakclip.local.stack import TENANT
+from peakclip.messages import order_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    raw: bytes
+    order_id: str  # what the key names
+    answered: bool = False  # was answered 202 before
+
+
+class Buyers:
+    """All the customers of one test."""
+
+    def __init__(self, url: str, key: str, chance: random.Random) -> None:
+        self._url = url
+        self._key = key
+        self._chance = chance
+        self._runs = 0
+        self._known: dict[str, list[_Request]] = {}  # sale -> accepted requests
+        self.accepted: dict[str, int] = {}  # order id -> quantity: every 202
+        self.refused: dict[str, str] = {}  # order id -> problem, of orders that were never accepted
+        self.wrong: list[str] = []  # answers that break the contract, in words
+        self.sent = self.repeats = self.retries = 0
+        self.causes: Counter[str] = Counter()
+
+    async def wave(
+        self,
+        sale: str,
+        orders: int,
+        *,
+        rate: float | None = None,
+        connections: int = 64,
+        again: float = 0.1,
+        deadline: float = 90.0,
+    ) -> Counter[str]:
+        """New orders, all at once or at a rate, and `again` times as many repeats: how often which answer came."""
+        requests = self._requests(sale, orders, again)
+        options = LoadOptions(
+            url=self._url, sale=sale, key=self._key, orders=len(requests), connections=connections, rate=rate,
+            answer_timeout=5.0, deadline=deadline, connect_within=60.0,
+        )  # fmt: skip
+        driver = Driver(options, urlsplit(self._url), [request.raw for request in requests])
+        await driver.open()
+        await driver.run(None)
+        self.retries += driver.retries
+        self.causes += driver.causes
+        answers: Counter[str] = Counter()
+        for request, answer in zip(requests, driver.answers, strict=True):
+            answers[self._note(sale, request, answer)] += 1
+        return answers
+
+    def _requests(self, sale: str, orders: int, again: float) -> list[_Request]:
+        self._runs += 1
+        run = f"f{self._chance.randrange(16**6):06x}-{self._runs}"
+        raws = order_requests(
+            host=urlsplit(self._url).netloc,
+            path=f"/v1/sales/{sale}/orders",
+            key=self._key,
+            run=run,
+            count=orders,
+        )
+        new = [_Request(raw, order_id(TENANT, f"k-{run}-{i}")) for i, raw in enumerate(raws)]
+        few = round(orders * again / 2)
+        twice = self._chance.sample(new, few)
+        known = self._known.get(sale, [])
+        old = self._chance.sample(known, min(few, len(known)))
+        self.sent += orders
+        self.repeats += len(twice) + len(old)
+        requests = [*new, *twice, *old]
+        self._chance.shuffle(requests)
+        return requests
+
+    def _note(self, sale: str, request: _Request, answer: Answer | None) -> str:
+        if answer is None:
+            self.wrong.append(f"{request.order_id}: no final answer")
+            return "unanswered"
+        if answer.status != 202:
+            problem = problem_name(answer.status, answer.body)
+            if request.answered:
+                self.wrong.append(f"{request.order_id}: accepted earlier, now {answer.status} {problem}")
+            elif problem != "sold-out":
+                self.wrong.append(f"{request.order_id}: {answer.status} {problem}")
+            elif request.order_id not in self.accepted:
+                self.refused[request.order_id] = problem
+            return problem
+        named = msgspec.json.decode(answer.body)["order_id"]
+        if named != request.order_id:
+            self.wrong.append(f"{request.order_id}: answered with the order id {named}")
+        if named not in self.accepted:
+            self._known.setdefault(sale, []).append(_Request(request.raw, request.order_id, answered=True))
+        self.accepted[named] = 1
+        self.refused.pop(request.order_id, None)
+        return "accepted"

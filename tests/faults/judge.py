@@ -1,0 +1,52 @@
+"""What every fault test asserts at the end, beyond the auditor's own invariants."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from faults.buyers import Buyers
+from faults.system import Data
+
+from peakclip import topology
+from peakclip.audit import AuditResult
+from peakclip.audit.checks.rate import busiest_second
+from peakclip.audit.fetch import read_stream
+from peakclip.jetstream import StoredMessage
+from peakclip.messages import decode_order
+
+
+def holds(result: AuditResult) -> None:
+    """No violation at all."""
+    assert not result.violations, "\n".join(
+        f"{one.invariant} {one.message} ({len(one.rows)}): {list(one.rows)[:5]}" for one in result.violations
+    )
+    assert (result.lost, result.duplicated, result.oversold, result.undersold) == (0, 0, 0, 0)
+
+
+async def answers_hold(data: Data, buyers: Buyers) -> None:
+    """What buyers were told is what the database says."""
+    assert not buyers.wrong, (len(buyers.wrong), buyers.wrong[:5])
+    rows = await data.database.fetch("select order_id::text, status, reason, sale_id from orders")
+    told_no = [dict(row) for row in rows if row["order_id"] in buyers.refused]
+    assert not told_no, ("sold to customers who were told that they get nothing", len(told_no), told_no[:5])
+    rejected = Counter(row["reason"] for row in rows if row["status"] == "rejected")
+    assert not rejected, ("accepted and then rejected by the database", rejected)
+    assert len(rows) == len(buyers.accepted)
+
+
+async def queued_once(data: Data) -> None:
+    """The relay stored each order of each frame once, however often it died in the middle."""
+    seen: Counter[tuple[str, str]] = Counter()
+
+    def note(message: StoredMessage) -> None:
+        order = decode_order(message.payload)
+        seen[message.headers[topology.FRAME_HEADER], order.order_id] += 1
+
+    await read_stream(data.js, topology.SECKILL, "order.seckill.created.*", 1, note)
+    twice = [key for key, times in seen.items() if times > 1]
+    assert not twice, (len(twice), twice[:5])
+
+
+def most_in_a_second(starts: Iterable[float]) -> int:
+    return busiest_second(sorted(starts))[0]

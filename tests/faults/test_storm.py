@@ -1,0 +1,103 @@
+"""kill -9 of everything, again and again, while customers buy: nothing accepted is lost, nothing is sold twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from faults.buyers import Buyers
+from faults.judge import answers_hold, holds, queued_once
+from faults.system import KINDS, System, running
+from support import until
+
+from peakclip.load.access import create_sale
+
+KILLS = int(os.environ.get("PEAKCLIP_FAULTS_KILLS", "10"))
+MEAN_PAUSE = 1.8  # seconds between two kills
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300 + 30 * KILLS)]
+
+RATE = 400.0
+STOCK = 3_000
+
+
+async def test_nothing_is_lost_when_everything_is_killed(data: Path, chance: random.Random) -> None:
+    # A shorter patience than usual: units come back while the storm still rages, and meet late processes.
+    settings = {"PEAKCLIP_RECONCILE_AFTER_SECONDS": "6"}
+    async with running(data, settings, rate=RATE, min_workers=2, max_workers=4, work_ms=2) as system:
+        buyers, endless, scarce = await open_shop(system, chance)
+        killed = await storm(system, buyers, [endless, scarce], chance)
+        assert min(killed[kind] for kind in KINDS) >= KILLS
+        await system.until_ready()
+        await buyers.wave(endless, 200)
+        await buy_the_rest(system, buyers, scarce)
+        result = await system.audit(buyers.accepted, RATE)
+        holds(result)
+        await answers_hold(system, buyers)
+        await queued_once(system)
+        assert await system.available(scarce) == 0
+
+
+async def open_shop(system: System, chance: random.Random) -> tuple[Buyers, str, str]:
+    """A sale whose stock never runs out, and one that sells out."""
+    url, admin = system.credentials["url"], system.credentials["admin"]
+    endless = await create_sale(url, admin, stock=1_000_000)
+    scarce = await create_sale(url, admin, stock=STOCK)
+    return Buyers(url, system.credentials["service"], chance), endless, scarce
+
+
+async def storm(system: System, buyers: Buyers, sales: list[str], chance: random.Random) -> Counter[str]:
+    """Load and kills together, until every kind has been killed often enough."""
+    over = asyncio.Event()
+
+    async def steady() -> None:
+        while not over.is_set():
+            await buyers.wave(sales[0], 240, rate=60, connections=16)
+
+    async def bursts() -> None:
+        while not over.is_set():
+            await buyers.wave(chance.choice(sales), chance.randint(200, 600))
+            await asyncio.sleep(chance.uniform(1.0, 5.0))
+
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(steady())
+        group.create_task(bursts())
+        try:
+            killed = await kill_everything(system, chance)
+        finally:
+            over.set()
+    print(f"storm of {time.monotonic() - began:.0f} s: {dict(killed)}")
+    print(f"{buyers.sent} orders, {buyers.repeats} repeats, {buyers.retries} retries: {dict(buyers.causes)}")
+    print(f"{len(buyers.accepted)} accepted, {len(buyers.refused)} refused, {await system.done()} rows")
+    return killed
+
+
+async def kill_everything(system: System, chance: random.Random) -> Counter[str]:
+    """Each kind KILLS times, in random order at random moments; now and then two within a moment."""
+    killed: Counter[str] = Counter()
+    for _ in range(KILLS):
+        for kind in chance.sample(KINDS, len(KINDS)):
+            close = chance.random() < 0.2
+            await asyncio.sleep(
+                chance.uniform(0.0, 0.1) if close else min(6.0, chance.expovariate(1 / MEAN_PAUSE))
+            )
+            pids = await until(lambda kind=kind: system.pids(kind), 90)
+            system.send(chance.choice(pids), signal.SIGKILL)
+            killed[kind] += 1
+    return killed
+
+
+async def buy_the_rest(system: System, buyers: Buyers, sale: str) -> None:
+    """Buyers keep trying until the database has sold the last unit."""
+    deadline = time.monotonic() + 150
+    while left := await system.available(sale):
+        assert time.monotonic() < deadline, f"{left} units could not be bought"
+        await buyers.wave(sale, min(left, 400) + 20)
+        await asyncio.sleep(1.0)
