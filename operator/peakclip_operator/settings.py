@@ -29,8 +29,9 @@ class OperatorSettings(Settings):
     work_ms: float = pydantic.Field(default=0.0, ge=0, le=60_000)
     """The workers' own setting, read here for a first guess at what one of them can do."""
 
-    tick_seconds: float = pydantic.Field(default=0.5, ge=0.05, le=10)
-    """From one look to the next. Each costs three small requests to NATS."""
+    tick_seconds: float = pydantic.Field(default=0.2, ge=0.05, le=10)
+    """From one look to the next: a burst waits half of it for its workers. At 0.2 s the operator was measured to
+    use less than 1 % of a core."""
 
     catch_up_seconds: float = pydantic.Field(default=120.0, gt=0)
     """A backlog is to be gone after this long, if R allows it."""

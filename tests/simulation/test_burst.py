@@ -149,3 +149,33 @@ async def test_after_a_minute_of_arrivals_above_r_the_whole_backlog_is_drained_a
     before = pool.finished
     await pool.run(20)
     assert pool.finished - before == pytest.approx(2_000, rel=0.01)
+
+
+async def test_workers_starved_in_the_seconds_of_the_burst_are_not_taken_for_slow() -> None:
+    """Accepting takes the processor from the workers for a moment: more of them would only take more."""
+    pool = Pool(SPEC, burst(10_000), per_worker=8.0, noise=0.2)
+    numbers = wanted(await pool.run(23))
+    pool.per_worker = 22.0
+    numbers += wanted(await pool.run(60))
+    assert max(numbers) <= 7
+
+
+async def test_a_stall_of_some_seconds_calls_for_nobody() -> None:
+    pool = Pool(SPEC, burst(10_000), noise=0.1)
+    await pool.run(40)
+    pool.per_worker = 1.0
+    numbers = wanted(await pool.run(2))
+    pool.per_worker = 22.0
+    numbers += wanted(await pool.run(30))
+    assert changes(numbers) == 0
+
+
+async def test_workers_that_have_become_slow_for_good_get_company() -> None:
+    pool = Pool(SPEC, burst(10_000), noise=0.1)
+    await pool.run(40)
+    pool.per_worker = 11.0
+    await pool.run(10)
+    assert 10 <= (await pool.run(1))[-1].workers_desired <= 14
+    before = pool.finished
+    await pool.run(10)
+    assert pool.finished - before == pytest.approx(1_000, rel=0.02)

@@ -51,8 +51,6 @@ class Memory:
 
     replicas: int | None = None
     changed_at: float | None = None
-    batches_per_second: float | None = None
-    """Of one worker, the last that was measured; an idle hour does not forget it."""
     at_limit: bool = False
     """The present backlog has once called for R."""
     counters: Counters = field(default_factory=Counters)
@@ -82,7 +80,7 @@ class _Need:
 def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float) -> tuple[Decision, Memory]:
     """Pure. `now` in seconds on any clock that does not run backwards for long."""
     counters = memory.counters.observe(spec, observation, now)
-    batches = counters.batches_per_second(spec, now) or memory.batches_per_second
+    batches = counters.speed.value
     rates = _Rates(
         arrival=counters.arrivals.rate(spec.panic_window_seconds, now),
         drain=counters.finished.rate(spec.panic_window_seconds, now),
@@ -106,7 +104,6 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
         memory,
         replicas=replicas,
         changed_at=changed_at,
-        batches_per_second=batches,
         at_limit=need.at_limit,
         counters=counters,
         needs=needs,

@@ -1,14 +1,13 @@
-"""The four rates that a decision rests on, from the counters of the observations."""
+"""The rates that a decision rests on, from the counters of the observations."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from peakclip_operator.plan.observation import Observation, Totals
 from peakclip_operator.plan.spec import PoolSpec
 from peakclip_operator.plan.windows import Series
 
-_CHANGED = 2.0  # a worker this many times faster or slower than in the long window has changed for good
 _SETTLE_SECONDS = 3.0  # from a new batch size to telemetry of nothing else: the fence, a word, a tick
 
 
@@ -22,6 +21,21 @@ class Work:
     batch: int | None = None
     settled_at: float = 0.0
 
+    def batches_per_second(self, spec: PoolSpec, now: float) -> float | None:
+        """Of one worker while it works: tried / busy seconds over all workers; None with too little to tell.
+
+        In batches, because a change of R changes their size at once and the time for one hardly at all. Failed
+        attempts count: each of them takes a start from R too, and a failing database must not look like one
+        that needs more workers. Worked number: 66 batches of one in 3 busy seconds are 22.0 per second.
+        """
+        batches = self.batches.growth(spec.worker_window_seconds, now)
+        busy = self.busy.growth(spec.worker_window_seconds, now)
+        if batches is None or busy is None or batches[0] <= 0 or busy[0] <= 0:
+            return None
+        if batches[0] < spec.min_batches and busy[0] < spec.min_busy_seconds:
+            return None
+        return batches[0] / busy[0]
+
     def observe(self, spec: PoolSpec, totals: Totals, now: float) -> Work:
         """What was done while the size of the batches changed is left out, since nobody knows in which size."""
         settled_at = self.settled_at
@@ -32,7 +46,7 @@ class Work:
         busy_seconds = max(0.0, totals.busy_seconds - before.busy_seconds)
         if now < settled_at:
             attempts, busy_seconds = 0, 0.0
-        keep, gap = spec.stable_window_seconds, spec.gap_seconds
+        keep, gap = spec.longest_window_seconds, spec.gap_seconds
         return Work(
             batches=self.batches.grow(now, attempts / spec.batch, keep_seconds=keep, gap_seconds=gap),
             busy=self.busy.grow(now, busy_seconds, keep_seconds=keep, gap_seconds=gap),
@@ -43,17 +57,45 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """The fastest that workers were seen in the last seconds of measuring, in batches per second of one worker.
+
+    A worker is called slow only after it was slow all the time: neither a starved processor in the second of a
+    burst nor a database that was away for some seconds calls for workers. Called fast it is at once. Time in
+    which nothing is measured does not count, so an idle hour forgets nothing.
+    """
+
+    seen: tuple[tuple[float, float], ...] = ()  # falling speeds with their time on the clock below
+    clock: float = 0.0  # seconds of measuring
+    last_at: float | None = None
+
+    @property
+    def value(self) -> float | None:
+        return self.seen[0][1] if self.seen else None
+
+    def add(self, measured: float | None, spec: PoolSpec, now: float) -> Speed:
+        if measured is None:
+            return replace(self, last_at=None)
+        passed = 0.0 if self.last_at is None else min(1.0, max(0.0, now - self.last_at))
+        clock = self.clock + passed
+        before = self.seen or ((0.0, 1 / spec.prior_batch_seconds),)
+        kept = (one for one in before if one[1] > measured and one[0] > clock - spec.worker_settle_seconds)
+        return Speed((*kept, (clock, measured)), clock, now)
+
+
+@dataclass(frozen=True, slots=True)
 class Counters:
     """The samples that the rates are made of."""
 
     arrivals: Series = field(default_factory=Series)
     finished: Series = field(default_factory=Series)
     work: Work = field(default_factory=Work)
+    speed: Speed = field(default_factory=Speed)
 
     def observe(self, spec: PoolSpec, observation: Observation, now: float) -> Counters:
         """An unknown part adds nothing; when it is known again after a gap, its series start again."""
         lag, totals = observation.lag, observation.totals
-        keep, gap = spec.stable_window_seconds, spec.gap_seconds
+        keep, gap = spec.longest_window_seconds, spec.gap_seconds
         arrivals, finished = self.arrivals, self.finished
         if lag is not None:
             arrivals = arrivals.add(now, lag.last_seq, keep_seconds=keep, gap_seconds=gap)
@@ -62,27 +104,8 @@ class Counters:
             arrivals=arrivals,
             finished=finished,
             work=self.work if totals is None else self.work.observe(spec, totals, now),
-        )
+            speed=self.speed,
+        ).measured(spec, now)
 
-    def batches_per_second(self, spec: PoolSpec, now: float) -> float | None:
-        """True rate of one worker, in batches: tried / busy seconds over all workers; None with too little to tell.
-
-        In batches, because a change of R changes their size at once and the time for one hardly at all. Failed
-        attempts count: each of them takes a start from R too, and a failing database must not look like one
-        that needs more workers. Seen over the stable window, unless the last seconds differ from it by more
-        than twice. Worked number: 990 batches of one in 45 busy seconds are 22.0 per second.
-        """
-        stable = self._batches_per_busy_second(spec, spec.stable_window_seconds, now)
-        recent = self._batches_per_busy_second(spec, spec.panic_window_seconds, now)
-        if stable is None or recent is None:
-            return recent or stable
-        return stable if 1 / _CHANGED <= recent / stable <= _CHANGED else recent
-
-    def _batches_per_busy_second(self, spec: PoolSpec, window_seconds: float, now: float) -> float | None:
-        batches = self.work.batches.growth(window_seconds, now)
-        busy = self.work.busy.growth(window_seconds, now)
-        if batches is None or busy is None or batches[0] <= 0 or busy[0] <= 0:
-            return None
-        if batches[0] < spec.min_batches and busy[0] < spec.min_busy_seconds:
-            return None
-        return batches[0] / busy[0]
+    def measured(self, spec: PoolSpec, now: float) -> Counters:
+        return replace(self, speed=self.speed.add(self.work.batches_per_second(spec, now), spec, now))

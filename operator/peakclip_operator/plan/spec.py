@@ -41,8 +41,12 @@ class PoolSpec:
     panic_window_seconds: float = 6.0
     """Window of the arrival and drain rates: a burst is seen in the tick it arrives in."""
 
-    stable_window_seconds: float = 60.0
-    """Window of the rate of one worker, so that a slow second does not change the number of workers."""
+    worker_window_seconds: float = 3.0
+    """Window of the rate of one worker."""
+
+    worker_settle_seconds: float = 5.0
+    """A worker is taken for slower after this long of nothing but slower: longer than the window, so that a
+    stall of less than the difference changes nothing."""
 
     forecast_window_seconds: float = 2.0
     """Window of the arrivals in the ETA: shortly after a burst nothing arrives any more."""
@@ -74,6 +78,10 @@ class PoolSpec:
             raise ValueError("The catch-up time, the batch and its prior time are above zero.")
         if self.limit_per_second < 0 or (self.effective_per_second or 0) < 0:
             raise ValueError("A limit is not negative.")
+
+    @property
+    def longest_window_seconds(self) -> float:
+        return max(self.panic_window_seconds, self.worker_window_seconds, self.forecast_window_seconds)
 
     @property
     def rate_per_second(self) -> float:

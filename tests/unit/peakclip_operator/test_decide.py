@@ -287,7 +287,7 @@ def test_ten_percent_of_noise_in_the_rate_of_a_worker_does_not_flap(
         observation = seen(50_000 - tick, stored=50_000, totals=Totals(int(attempts), 0, busy))
         # Each tick alone is the window: the worst case, since nothing is averaged.
         decision, memory = decide(
-            replace(spec, stable_window_seconds=0.4, panic_window_seconds=0.4),
+            replace(spec, worker_window_seconds=0.4, worker_settle_seconds=0.0),
             observation,
             memory,
             20 + tick * 0.5,
