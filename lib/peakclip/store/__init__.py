@@ -28,6 +28,20 @@ DATABASE_AWAY = (
     asyncpg.TooManyConnectionsError,
 )
 
+# The server answers but would refuse anybody: no space, read-only, no such table, a deadlock. Wait and retry.
+DATABASE_UNFIT = (
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.InvalidTransactionStateError,
+    asyncpg.ObjectNotInPrerequisiteStateError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresSystemError,
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.TransactionRollbackError,
+)
+
 
 @cache
 def query(name: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -17,7 +17,7 @@ import structlog
 from peakclip import telemetry, topology
 from peakclip.jetstream import InMessage
 from peakclip.messages import Order, decode_order
-from peakclip.store import DATABASE_AWAY, query
+from peakclip.store import DATABASE_AWAY, DATABASE_UNFIT, query
 from peakclip_worker.consumer import BatchResult
 from peakclip_worker.dead_letters import write_dead_letter
 
@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 POOL: Final = topology.ORDERS_POOL
 MAX_ATTEMPTS: Final = 3
+LONGEST_HOLD_SECONDS: Final = 2.0
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 class OrdersPool:
@@ -35,11 +37,13 @@ class OrdersPool:
         self._work_seconds = work_ms / 1000
         self._attempts: dict[int, int] = {}  # stream sequence -> failed attempts alone, in this process
         self._singly: set[int] = set()  # came from a batch that was refused, so each is tried alone
+        self._holds = 0  # in a row, without a commit in between
 
     def batch_of(self, messages: Sequence[InMessage], most: int) -> Sequence[InMessage]:
         """Which of the messages in hand go together: suspects go alone, so that they delay nobody else."""
-        if messages[0].seq in self._singly:
-            return messages[:1]
+        for number, message in enumerate(messages[:most] if self._singly else ()):
+            if message.seq in self._singly:
+                return messages[: max(1, number)]
         return messages[:most]
 
     async def process(self, batch: Sequence[InMessage], started_at: float) -> BatchResult:
@@ -57,14 +61,16 @@ class OrdersPool:
                 await write_dead_letter(self._database, POOL, message, cause, 1)
             if orders:
                 await self._commit(orders, readable, started_at)
-        except DATABASE_AWAY as exc:
-            log.warning("database_away", error=repr(exc), orders=len(batch))
-            await self._database_back()
-            return BatchResult([], batch, 0)
-        except (asyncpg.PostgresError, asyncpg.DataError, ValueError, OverflowError) as exc:
+        except ValueError as exc:  # first, since the driver's DataError is an InterfaceError too: not a lost connection
             return await self._isolate(batch, exc)
+        except (*DATABASE_AWAY, *DATABASE_UNFIT) as exc:
+            return await self._hold(batch, exc)
+        except (asyncpg.PostgresError, OverflowError) as exc:
+            return await self._isolate(batch, exc)
+        self._holds = 0
         for message in batch:
             self._attempts.pop(message.seq, None)
+            self._singly.discard(message.seq)
         return BatchResult(batch, [], len(unreadable))
 
     async def _call_third_party(self, order: Order) -> None:
@@ -82,8 +88,8 @@ class OrdersPool:
             [order.quantity for order in orders],
             [message.headers.get(topology.FRAME_HEADER, "") for message in messages],
             [order.fingerprint for order in orders],
-            [datetime.fromtimestamp(order.accepted_at, UTC) for order in orders],
-            datetime.fromtimestamp(started_at, UTC),
+            [_time(order.accepted_at) for order in orders],
+            _time(started_at),
         )
         for outcome in ("created", "rejected", "repeated"):
             if row[outcome]:
@@ -100,18 +106,28 @@ class OrdersPool:
         if attempts < MAX_ATTEMPTS:
             self._attempts[message.seq] = attempts
             return BatchResult([], batch, 1)
-        await write_dead_letter(self._database, POOL, message, repr(cause), attempts)
+        try:
+            await write_dead_letter(self._database, POOL, message, repr(cause), attempts)
+        except (*DATABASE_AWAY, *DATABASE_UNFIT) as exc:
+            return await self._hold(batch, exc)
         self._attempts.pop(message.seq, None)
         self._singly.discard(message.seq)
         return BatchResult(batch, [], 1)
 
-    async def _database_back(self) -> None:
-        """Holds the messages until the database answers: they cannot be worked on by anybody else either."""
-        delay = 0.1
+    async def _hold(self, batch: Sequence[InMessage], cause: Exception) -> BatchResult:
+        """Keeps the messages until the database answers: they cannot be worked on by anybody else either."""
+        log.warning("database_away", error=repr(cause), orders=len(batch))
+        delay = min(LONGEST_HOLD_SECONDS, 0.1 * 2 ** min(self._holds, 10))  # it may answer and still refuse
+        self._holds += 1
         while True:
             await asyncio.sleep(delay)
             try:
                 await self._database.fetchval("select 1")
-                return
-            except DATABASE_AWAY:
+                return BatchResult([], batch, 0)
+            except (*DATABASE_AWAY, *DATABASE_UNFIT):
                 delay = min(1.0, delay * 2)
+
+
+def _time(epoch_seconds: float) -> datetime:
+    """Raises OverflowError beyond the calendar, where `fromtimestamp` may raise what a lost connection does."""
+    return _EPOCH + timedelta(seconds=epoch_seconds)
