@@ -17,16 +17,21 @@ log = structlog.get_logger()
 async def write_dead_letter(database: Any, pool: str, message: InMessage, cause: str, attempts: int) -> None:
     """Stores the message with its cause. Writing it again replaces the cause and the attempts."""
     message_id = message.headers.get("Nats-Msg-Id") or f"{message.subject}:{message.seq}"
-    headers = msgspec.json.encode(dict(message.headers)).decode()
+    headers = {_storable(key): _storable(value) for key, value in message.headers.items()}
     await database.execute(
         query("dead_letter"),
-        message_id,
+        _storable(message_id),
         pool,
-        message.subject,
-        headers,
+        _storable(message.subject),
+        msgspec.json.encode(headers).decode(),
         message.payload,
-        cause[:2000],
+        _storable(cause[:2000]),
         attempts,
     )
     telemetry.PROCESSED.labels(pool, "dead_letter").inc()
     log.error("dead_letter", message_id=message_id, cause=cause, attempts=attempts)
+
+
+def _storable(text: str) -> str:
+    """What PostgreSQL takes as text: a dead letter must not fail for what made it one."""
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
