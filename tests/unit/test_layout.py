@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import operator
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+
+from peakclip.settings import Settings
+from peakclip_api.settings import ApiSettings
+from peakclip_operator.settings import OperatorSettings
+from peakclip_worker.settings import RelaySettings, WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 UNITS = ("api", "lib", "operator", "worker")
@@ -77,6 +83,27 @@ def test_the_installed_commands_are_those_of_the_project() -> None:
 @pytest.mark.parametrize("package", ["peakclip", "peakclip_api", "peakclip_operator", "peakclip_worker"])
 def test_a_package_begins_with_its_charter(package: str) -> None:
     assert (importlib.import_module(package).__doc__ or "").strip()
+
+
+@pytest.mark.parametrize(
+    "page",
+    sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")),
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [ApiSettings, WorkerSettings, RelaySettings, OperatorSettings],
+    ids=lambda one: str(one.__module__),
+)
+def test_every_setting_is_in_the_readme(settings: type[Settings]) -> None:
+    text = (ROOT / "README.md").read_text()
+    missing = [name for name in settings.model_fields if f"`PEAKCLIP_{name.upper()}`" not in text]
+    assert missing == []
 
 
 def test_the_lock_names_no_machine_and_no_index() -> None:
