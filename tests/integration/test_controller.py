@@ -1,4 +1,4 @@
-"""The process scaler with real processes, and the operator's adapters against a real server."""
+"""The process scaler with real processes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import msgspec
 import psutil
 import pytest
 from integration import standin_worker
-from nats.aio.msg import Msg
 
-from peakclip import topology
-from peakclip.errors import PeakclipError
-from peakclip.jetstream import JetStream
-from peakclip.messages import PoolStatus, WorkerTelemetry, encode
-from peakclip_operator.lag import JetStreamLag
-from peakclip_operator.loop import ControlLoop
-from peakclip_operator.pace import NatsPace
-from peakclip_operator.plan import Lag, PoolSpec
-from peakclip_operator.ports import Ports, Workers, WorkerSample
+from peakclip_operator.ports import Workers, WorkerSample
 from peakclip_operator.processes import ProcessScaler
-from peakclip_operator.status import NatsStatus
-from peakclip_operator.telemetry_source import NatsTelemetry
 
 pytestmark = pytest.mark.integration
 
@@ -213,101 +201,3 @@ async def test_metrics_imported_before_the_fork_are_counted_per_worker(tmp_path:
     )
     assert newest in ready(tmp_path)
     assert "left 0" in output
-
-
-# -- adapters ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def js(js: JetStream) -> JetStream:
-    """With a stream of these tests' own beside the declared ones."""
-    await js.ensure_stream({"name": "CONTROL", "subjects": ["control.>"], "storage": "memory"})
-    await js.ensure_consumer("CONTROL", {"durable_name": "c", "ack_policy": "explicit"})
-    return js
-
-
-async def test_lag_tells_ready_from_in_flight_and_counts_what_is_finished(js: JetStream) -> None:
-    source = JetStreamLag(js, "CONTROL", "c")
-    assert await source.read() == Lag(ready=0, in_flight=0, last_seq=0, finished_seq=0, oldest_seconds=None)
-    for _ in range(5):
-        await js.publish("control.a", b"x")
-    messages = await js.pull("CONTROL", "c").fetch(3, 1.0)
-    await messages[1].ack()  # not the first: the acknowledgement floor stays
-    lag = await source.read()
-    assert (lag.ready, lag.in_flight, lag.last_seq, lag.finished_seq) == (2, 2, 5, 1)
-    assert lag.oldest_seconds is not None
-    assert 0 <= lag.oldest_seconds < 5
-
-
-async def test_lag_of_a_consumer_that_does_not_exist_is_an_error(js: JetStream) -> None:
-    with pytest.raises(PeakclipError):
-        await JetStreamLag(js, "CONTROL", "nobody").read()
-
-
-async def test_the_pace_is_set_at_the_start_and_kept_afterwards(js: JetStream) -> None:
-    pace = NatsPace(js, "pool-of-this-test")
-    with pytest.raises(PeakclipError):
-        await pace.read()
-    await pace.prepare(None)
-    assert (await pace.read()).limit_per_second == 100
-    await pace.prepare(400)
-    await pace.prepare(None)
-    seen = await pace.read()
-    assert (seen.limit_per_second, seen.effective_per_second, seen.batch) == (400, 400, 4)
-
-
-async def test_the_loop_hears_workers_and_tells_its_status(js: JetStream) -> None:
-    statuses: list[PoolStatus] = []
-
-    async def received(msg: Msg) -> None:
-        statuses.append(msgspec.json.decode(msg.data, type=PoolStatus))
-
-    await js.subscribe_core(f"{topology.POOL_STATUS}.control", received)
-    heard = NatsTelemetry(js, "control")
-    await heard.listen()
-    pace = NatsPace(js, "control")
-    await pace.prepare(50)
-    scaler = InMemoryScaler()
-    ports = Ports(JetStreamLag(js, "CONTROL", "c"), heard, scaler, pace, pace, NatsStatus(js))
-    loop = ControlLoop("control", PoolSpec(), ports)
-    for _ in range(60):
-        await js.publish("control.a", b"x")
-    word = WorkerTelemetry(
-        worker="w1",
-        pool="control",
-        pid=1,
-        at=time.time(),
-        finished=44,
-        failed=1,
-        busy_seconds=2.0,
-        limiter_wait_seconds=9.0,
-        starts_max_sliding_second=40,
-        in_flight=1,
-    )
-    await js.publish_core(f"{topology.WORKER_TELEMETRY}.control.w1", encode(word))
-    await js.publish_core(f"{topology.WORKER_TELEMETRY}.control.w2", b"nonsense")
-    for _ in range(20):
-        await loop.tick()
-        if statuses and statuses[-1].processed_total:
-            break
-        await asyncio.sleep(0.05)
-    status = statuses[-1]
-    assert (status.limit_per_second, status.lag_ready, status.processed_total, status.failed_total) == (
-        50,
-        60,
-        44,
-        1,
-    )
-    assert status.workers_desired == scaler.wanted
-    assert status.burst is not None
-
-
-class InMemoryScaler:
-    def __init__(self) -> None:
-        self.wanted = 1
-
-    async def current(self) -> Workers:
-        return Workers(running=self.wanted, starting=0)
-
-    async def scale_to(self, replicas: int, idle_first: object) -> None:
-        self.wanted = replicas

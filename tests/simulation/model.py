@@ -29,7 +29,8 @@ class Pool:
     start_seconds: float = 0.1
     telemetry_seconds: float = 1.0
     lag_known: bool = True
-    dead: int = 0
+    overhead: float = 0.0
+    """Share of a worker's time that its telemetry does not call busy, and that it needs all the same."""
     now: float = 1000.0
     stored: float = 0.0
     finished: float = 0.0
@@ -72,7 +73,11 @@ class Pool:
         # The workers are slow and fast independently of each other.
         speed = self.per_worker * max(0.1, 1 + self.random.gauss(0, self.noise / max(1, working) ** 0.5))
         # Nothing is banked: what the workers leave of R in this step is gone.
-        done = min(self.stored - self.finished, self.limit * _STEP_SECONDS, working * speed * _STEP_SECONDS)
+        done = min(
+            self.stored - self.finished,
+            self.limit * _STEP_SECONDS,
+            working * speed * (1 - self.overhead) * _STEP_SECONDS,
+        )
         self.finished += done
         self.busy_seconds += done / speed
         if self.now - self._told_at >= self.telemetry_seconds:

@@ -179,3 +179,20 @@ async def test_workers_that_have_become_slow_for_good_get_company() -> None:
     before = pool.finished
     await pool.run(10)
     assert pool.finished - before == pytest.approx(1_000, rel=0.02)
+
+
+async def test_a_pool_that_is_short_of_r_for_a_reason_nobody_measures_gets_one_more_at_a_time() -> None:
+    pool = Pool(SPEC, burst(10_000), overhead=0.3)
+    first = wanted(await pool.run(32))
+    assert first[-1] == 6  # 6 * 22 * 0.7 = 92/s
+    assert wanted(await pool.run(10))[-1] == 7
+    before = pool.finished
+    assert set(wanted(await pool.run(30))) == {7}  # the ceiling, and enough
+    assert pool.finished - before == pytest.approx(3_000, rel=0.01)
+
+
+async def test_a_database_that_does_not_give_r_gets_no_more_workers_than_the_ceiling() -> None:
+    pool = Pool(SPEC, burst(10_000))
+    await pool.run(30)
+    pool.overhead = 0.8
+    assert max(wanted(await pool.run(60))) == 7

@@ -23,6 +23,7 @@ from peakclip_operator.plan.observation import Lag, Observation
 from peakclip_operator.plan.rates import Counters
 from peakclip_operator.plan.spec import PoolSpec
 
+_SHORT = 0.98  # a drain below this share of R is short of it
 _BACKLOG_SECONDS = 1.0  # less lag than R does in this time is work in hand, not a backlog
 
 
@@ -36,8 +37,8 @@ class Decision:
     reason: str
     """LagUnknown, Paused, AtMaximum, CatchingUp, KeepingUp, Stabilizing or Idle."""
     binding_constraint: str
-    """What the number would follow if it moved: unknown, paused, limit, demand, catch-up, ceiling, minimum,
-    maximum or stabilization."""
+    """What the number would follow if it moved: unknown, paused, limit, demand, shortfall, catch-up, ceiling,
+    minimum, maximum or stabilization."""
     ceiling: int
     eta_seconds: float | None
     """To an empty queue; None: unknown, or never at this rate."""
@@ -51,6 +52,8 @@ class Memory:
 
     replicas: int | None = None
     changed_at: float | None = None
+    on_pace_at: float | None = None
+    """When the pool last did R, was not meant to, or had another number of workers."""
     at_limit: bool = False
     """The present backlog has once called for R."""
     counters: Counters = field(default_factory=Counters)
@@ -67,6 +70,16 @@ class _Rates:
 
 
 @dataclass(frozen=True, slots=True)
+class _Present:
+    """Where the pool stands before this decision."""
+
+    workers: int
+    ceiling: int
+    memory: Memory
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Need:
     workers: int
     binding: str
@@ -80,30 +93,22 @@ class _Need:
 def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float) -> tuple[Decision, Memory]:
     """Pure. `now` in seconds on any clock that does not run backwards for long."""
     counters = memory.counters.observe(spec, observation, now)
-    batches = counters.speed.value
-    rates = _Rates(
-        arrival=counters.arrivals.rate(spec.panic_window_seconds, now),
-        drain=counters.finished.rate(spec.panic_window_seconds, now),
-        recent_arrival=counters.arrivals.rate(spec.forecast_window_seconds, now),
-        per_worker=spec.batch * (batches or 1 / spec.prior_batch_seconds),
-    )
+    rates = _rates(spec, counters, now)
     current = memory.replicas if memory.replicas is not None else observation.replicas
     current = _between(spec.min_replicas, current or 0, spec.max_replicas)
-    ceiling = _between(
-        spec.min_replicas,
-        _ceil(spec.rate_per_second / (rates.per_worker * spec.utilization)),
-        spec.max_replicas,
-    )
-    need = _need(spec, observation.lag, rates, current, ceiling, memory.at_limit)
+    ceiling = _ceil(spec.rate_per_second / (rates.per_worker * spec.utilization))
+    ceiling = _between(spec.min_replicas, ceiling, spec.max_replicas)
+    need = _need(spec, observation.lag, rates, _Present(current, ceiling, memory, now))
     replicas, needs = _stabilize(
         need.workers, min(current, ceiling), memory.needs, now, spec.stabilization_seconds
     )
     binding = "stabilization" if replicas > need.workers else need.binding
-    changed_at = memory.changed_at if memory.replicas == replicas else now
+    changed = memory.replicas != replicas
     memory = replace(
         memory,
         replicas=replicas,
-        changed_at=changed_at,
+        changed_at=now if changed else memory.changed_at,
+        on_pace_at=memory.on_pace_at if _is_behind(spec, need, rates) and not changed else now,
         at_limit=need.at_limit,
         counters=counters,
         needs=needs,
@@ -116,15 +121,23 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
         binding_constraint=binding,
         ceiling=ceiling,
         eta_seconds=_eta(spec, observation.lag, rates, memory, now),
-        inputs=_inputs(spec, observation, rates, need, batches is None),
+        inputs=_inputs(spec, observation, rates, need, counters.speed.value is None),
     )
     return decision, memory
 
 
-def _need(
-    spec: PoolSpec, lag: Lag | None, rates: _Rates, current: int, ceiling: int, at_limit: bool
-) -> _Need:
+def _rates(spec: PoolSpec, counters: Counters, now: float) -> _Rates:
+    return _Rates(
+        arrival=counters.arrivals.rate(spec.panic_window_seconds, now),
+        drain=counters.finished.rate(spec.panic_window_seconds, now),
+        recent_arrival=counters.arrivals.rate(spec.forecast_window_seconds, now),
+        per_worker=spec.batch * (counters.speed.value or 1 / spec.prior_batch_seconds),
+    )
+
+
+def _need(spec: PoolSpec, lag: Lag | None, rates: _Rates, present: _Present) -> _Need:
     """The number of workers that this tick calls for, before stabilization."""
+    current, ceiling, at_limit = present.workers, present.ceiling, present.memory.at_limit
     if lag is None:
         return _Need(current, "unknown", backlog=at_limit, at_limit=at_limit)
     limit = spec.rate_per_second
@@ -143,13 +156,31 @@ def _need(
     binding = "limit" if want >= limit else "demand"
     if current < workers and exact <= current * (1 + spec.tolerance):
         workers = current  # noise
-    if backlog and workers < current:
+    if at_limit and workers <= current and _falls_short(spec, present.memory, present.now):
+        workers, binding = current + 1, "shortfall"
+    elif backlog and workers < current:
         workers, binding = current, "catch-up"  # a worker less would only lengthen the drain
     if workers > ceiling:
         workers, binding = ceiling, "maximum" if beyond else "ceiling"
     if workers < spec.min_replicas:
         workers, binding = spec.min_replicas, "minimum"
     return _Need(workers, binding, backlog, at_limit, demand, want, beyond)
+
+
+def _falls_short(spec: PoolSpec, memory: Memory, now: float) -> bool:
+    """These workers have long had R to themselves and did not do it, whatever their rate promises.
+
+    What a worker does between two batches is in no busy second. One more at a time, and the ceiling holds.
+    Twice the window: a moment's loss, seen through one window, is over by then.
+    """
+    since = memory.on_pace_at
+    return memory.at_limit and since is not None and now - since > 2 * spec.panic_window_seconds
+
+
+def _is_behind(spec: PoolSpec, need: _Need, rates: _Rates) -> bool:
+    """The pool is meant to do R, and is seen to do less."""
+    known = rates.drain is not None and need.binding not in ("unknown", "paused")
+    return known and need.at_limit and (rates.drain or 0.0) < _SHORT * spec.rate_per_second
 
 
 def _demand(spec: PoolSpec, lag: Lag, arrival: float | None) -> float | None:
