@@ -8,6 +8,7 @@ JetStream, while a second admission of the same order reaches the database, whic
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -20,6 +21,7 @@ from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, Un
 from peakclip.jetstream import DUPLICATE_IN_BATCH, InMessage, JetStream, OutMessage
 from peakclip.messages import decode_order, split_frame
 from peakclip.service import Service
+from peakclip.store import DATABASE_AWAY, DATABASE_UNFIT
 from peakclip_worker.dead_letters import write_dead_letter
 
 log = structlog.get_logger()
@@ -53,18 +55,21 @@ class Relay:
         self._pull = js.pull(topology.INTAKE, "relay")
 
     async def run(self, service: Service) -> None:
+        frames: list[InMessage] = []
         while not service.stopping.is_set():
             try:
-                frames = await self._pull.fetch(FRAMES_AT_ONCE, 1.0)
+                # What failed stays in hand: left alone, it would come again only after ack_wait.
+                frames = frames or await self._pull.fetch(FRAMES_AT_ONCE, 1.0)
                 if frames:
                     await self._let_accepting_go_first(frames[0].stored_at)
                     await self._relay(frames)
-            except PeakclipError as exc:
-                # Not acknowledged, so the frames come again; their orders carry the same ids.
+                    frames = []
+            except (PeakclipError, *DATABASE_AWAY, *DATABASE_UNFIT) as exc:
                 log.warning("relay_retries", error=repr(exc))
                 await asyncio.sleep(0.2)
-        for frame in self._pull.take_back():
-            await frame.nak()
+        with contextlib.suppress(UnavailableError):
+            for frame in [*frames, *self._pull.take_back()]:
+                await frame.nak()
 
     async def _let_accepting_go_first(self, stored_at: float) -> None:
         while True:
