@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from peakclip.credentials import store_key
 from peakclip.jetstream import JetStream
 from peakclip.messages import Order
 from peakclip.service import Service
+from peakclip.store import query
 from peakclip_api.app import create_app
 from peakclip_api.settings import ApiSettings
 
@@ -29,6 +30,8 @@ ADMIN_KEY = "pk_admin"
 CUSTOMER_KEY = "pk_customer"  # of the customer `own-1`
 PROVIDER_KEY = "pk_provider"
 FOREIGN_KEY = "pk_foreign"  # a service of another tenant
+
+NOW = datetime.now(UTC)
 
 _numbers = itertools.count()
 
@@ -76,6 +79,26 @@ async def insert_sale(database: Any, sale_id: str = "s1", *, stock: int = 10, li
     )  # fmt: skip
 
 
+async def drain_batch(
+    database: Any, orders: Sequence[Order], frame: str | Sequence[str] = "f1"
+) -> tuple[int, int, int]:
+    """The judge in the database: how many were created, rejected and repeated."""
+    frames = [frame] * len(orders) if isinstance(frame, str) else list(frame)
+    row = await database.fetchrow(
+        query("drain_seckill"),
+        [order.order_id for order in orders],
+        [order.tenant for order in orders],
+        [order.customer_id for order in orders],
+        [order.sale_id for order in orders],
+        [order.quantity for order in orders],
+        frames,
+        [order.fingerprint for order in orders],
+        [NOW] * len(orders),
+        NOW,
+    )
+    return row["created"], row["rejected"], row["repeated"]
+
+
 async def offer(js: JetStream, units: int, sale_id: str = "s1") -> None:
     await js.increment(topology.stock_subject(sale_id), units, message_id=f"init-{sale_id}")
 
@@ -84,6 +107,16 @@ async def on_offer(js: JetStream, sale_id: str = "s1") -> int:
     """The admission counter as it stands."""
     stored = await js.last_message(topology.STOCK, topology.stock_subject(sale_id))
     return int(msgspec.json.decode(stored.payload)["val"]) if stored else 0
+
+
+async def store_frame(js: JetStream, orders: Sequence[Order], frame_id: str | None = None) -> str:
+    """As an API process does; returns the frame's id."""
+    frame_id = frame_id or new_name("f")
+    headers = {topology.FRAME_ORDERS_HEADER: str(len(orders))}
+    await js.publish(
+        topology.frame_subject(frame_id), messages.encode_frame(orders), create_only=True, headers=headers
+    )
+    return frame_id
 
 
 async def unfinished(js: JetStream, stream: str, consumer: str) -> int:

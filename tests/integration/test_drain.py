@@ -7,11 +7,10 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from support import insert_sale, make_order, new_name, unfinished, until
+from support import NOW, drain_batch, insert_sale, make_order, new_name, unfinished, until
 
 from peakclip import messages, store, topology
 from peakclip.jetstream import JetStream, OutMessage
@@ -20,36 +19,12 @@ from peakclip.limiter.pace import set_pace
 from peakclip.local.postgres import PostgresServer
 from peakclip.messages import Order
 from peakclip.service import Service
-from peakclip.store import query
 from peakclip_worker.consumer import Drain
 from peakclip_worker.pools.orders import OrdersPool
 
 pytestmark = pytest.mark.integration
 
-NOW = datetime.now(UTC)
-
-
 # -- the judge: drain_seckill ------------------------------------------------------------------------------
-
-
-async def drain(
-    database: Any, orders: Sequence[Order], frame: str | Sequence[str] = "f1"
-) -> tuple[int, int, int]:
-    """Created, rejected, repeated."""
-    frames = [frame] * len(orders) if isinstance(frame, str) else list(frame)
-    row = await database.fetchrow(
-        query("drain_seckill"),
-        [order.order_id for order in orders],
-        [order.tenant for order in orders],
-        [order.customer_id for order in orders],
-        [order.sale_id for order in orders],
-        [order.quantity for order in orders],
-        frames,
-        [order.fingerprint for order in orders],
-        [NOW] * len(orders),
-        NOW,
-    )
-    return tuple(row)
 
 
 async def stock(database: Any, sale_id: str = "s1") -> tuple[int, int, int]:
@@ -80,7 +55,7 @@ async def events(database: Any) -> Counter[str]:
 async def test_a_batch_becomes_rows_stock_and_events(database: Any) -> None:
     await insert_sale(database, stock=10, limit=3)
     orders = [make_order(quantity=quantity) for quantity in (1, 2, 3)]
-    assert await drain(database, orders) == (3, 0, 0)
+    assert await drain_batch(database, orders) == (3, 0, 0)
     assert await stock(database) == (4, 6, 0)
     rows = await database.fetch("select * from orders order by quantity")
     for row, order in zip(rows, orders, strict=True):
@@ -100,11 +75,11 @@ async def test_a_batch_becomes_rows_stock_and_events(database: Any) -> None:
 async def test_a_batch_that_comes_again_changes_nothing(database: Any) -> None:
     await insert_sale(database, stock=3)
     orders = [make_order() for _ in range(5)]
-    assert await drain(database, orders) == (3, 2, 0)
+    assert await drain_batch(database, orders) == (3, 2, 0)
     before = await database.fetch("table orders")
     outbox = await database.fetch("table outbox")
-    assert await drain(database, orders) == (0, 0, 5)
-    assert await drain(database, orders[::-1] + orders) == (0, 0, 10)
+    assert await drain_batch(database, orders) == (0, 0, 5)
+    assert await drain_batch(database, orders[::-1] + orders) == (0, 0, 10)
     assert await database.fetch("table orders") == before
     assert await database.fetch("table outbox") == outbox
     assert await stock(database) == (0, 3, 0)
@@ -113,7 +88,7 @@ async def test_a_batch_that_comes_again_changes_nothing(database: Any) -> None:
 async def test_an_order_twice_in_one_batch_is_one_order(database: Any) -> None:
     await insert_sale(database, stock=3)
     order = make_order()
-    assert await drain(database, [order, order]) == (1, 0, 1)
+    assert await drain_batch(database, [order, order]) == (1, 0, 1)
     assert await stock(database) == (2, 1, 0)
     assert await given_back(database) == []
 
@@ -121,12 +96,12 @@ async def test_an_order_twice_in_one_batch_is_one_order(database: Any) -> None:
 async def test_an_order_admitted_twice_gives_the_second_reservation_back_once(database: Any) -> None:
     await insert_sale(database, stock=9, limit=2)
     order = make_order(quantity=2)
-    await drain(database, [order], "f1")
+    await drain_batch(database, [order], "f1")
     for _ in range(3):
-        assert await drain(database, [order], "f2") == (0, 0, 1)
-    assert await drain(database, [order, order], ["f2", "f1"]) == (0, 0, 2)
+        assert await drain_batch(database, [order], "f2") == (0, 0, 1)
+    assert await drain_batch(database, [order, order], ["f2", "f1"]) == (0, 0, 2)
     assert await given_back(database) == [2]
-    await drain(database, [order, order], "f3")  # the same message twice in hand
+    await drain_batch(database, [order, order], "f3")  # the same message twice in hand
     assert await given_back(database) == [2, 2]
     assert await stock(database) == (7, 2, 0)
     assert await events(database) == {"order.created": 1}
@@ -139,7 +114,7 @@ async def test_an_order_admitted_twice_gives_the_second_reservation_back_once(da
 async def test_both_admissions_of_an_order_in_one_batch(database: Any) -> None:
     await insert_sale(database, stock=9)
     order = make_order()
-    assert await drain(database, [order, order], ["f1", "f2"]) == (1, 0, 1)
+    assert await drain_batch(database, [order, order], ["f1", "f2"]) == (1, 0, 1)
     assert await given_back(database) == [1]
     assert await database.fetchval("select frame_id from orders") == "f1"
 
@@ -150,7 +125,7 @@ async def test_a_key_used_for_two_sales_at_once_gives_the_loser_its_units_back(d
     key = new_name("key-")
     one, other = make_order(key, sale_id="s1"), make_order(key, sale_id="s2")
     assert one.order_id == other.order_id
-    results = await asyncio.gather(drain(database, [one], "f1"), drain(database, [other], "f2"))
+    results = await asyncio.gather(drain_batch(database, [one], "f1"), drain_batch(database, [other], "f2"))
     assert sorted(results) == [(0, 0, 1), (1, 0, 0)]
     assert sorted([await given_back(database, "s1"), await given_back(database, "s2")]) == [[], [1]]
     winner = await database.fetchval("select sale_id from orders")
@@ -160,8 +135,8 @@ async def test_a_key_used_for_two_sales_at_once_gives_the_loser_its_units_back(d
 async def test_beyond_the_limit_is_rejected_and_goes_back(database: Any) -> None:
     await insert_sale(database, stock=10, limit=2)
     same = [make_order(customer_id="c1") for _ in range(4)]
-    assert await drain(database, same[:1]) == (1, 0, 0)
-    assert await drain(database, same[1:]) == (1, 2, 0)
+    assert await drain_batch(database, same[:1]) == (1, 0, 0)
+    assert await drain_batch(database, same[1:]) == (1, 2, 0)
     assert await reasons(database) == {"pending_payment": 2, "limit-reached": 2}
     assert await given_back(database) == [1, 1]
     assert await stock(database) == (8, 2, 0)
@@ -170,22 +145,22 @@ async def test_beyond_the_limit_is_rejected_and_goes_back(database: Any) -> None
 
 async def test_a_cancelled_order_does_not_count_against_the_limit(database: Any) -> None:
     await insert_sale(database, stock=10, limit=1)
-    await drain(database, [make_order(customer_id="c1")])
+    await drain_batch(database, [make_order(customer_id="c1")])
     await database.execute("update orders set status = 'cancelled'")
-    assert await drain(database, [make_order(customer_id="c1")]) == (1, 0, 0)
+    assert await drain_batch(database, [make_order(customer_id="c1")]) == (1, 0, 0)
 
 
 async def test_the_limit_of_one_sale_does_not_concern_another(database: Any) -> None:
     for sale in ("s1", "s2"):
         await insert_sale(database, sale, limit=1)
     orders = [make_order(customer_id="c1", sale_id=sale) for sale in ("s1", "s2")]
-    assert await drain(database, orders) == (2, 0, 0)
+    assert await drain_batch(database, orders) == (2, 0, 0)
 
 
 async def test_beyond_the_stock_is_rejected_and_only_what_is_left_goes_back(database: Any) -> None:
     """4 + 4 of 10: the third finds 2. Its other 2 were never there, so they do not go back."""
     await insert_sale(database, stock=10, limit=4)
-    assert await drain(database, [make_order(quantity=4) for _ in range(4)]) == (2, 2, 0)
+    assert await drain_batch(database, [make_order(quantity=4) for _ in range(4)]) == (2, 2, 0)
     assert await reasons(database) == {"pending_payment": 2, "sold-out": 2}
     assert await given_back(database) == [2]
     assert await stock(database) == (2, 8, 0)
@@ -194,13 +169,13 @@ async def test_beyond_the_stock_is_rejected_and_only_what_is_left_goes_back(data
 async def test_a_rejected_order_takes_nothing_from_those_behind_it(database: Any) -> None:
     await insert_sale(database, stock=3, limit=2)
     greedy = [make_order(customer_id="c1", quantity=2), make_order(customer_id="c1", quantity=2)]
-    assert await drain(database, [*greedy, make_order()]) == (2, 1, 0)
+    assert await drain_batch(database, [*greedy, make_order()]) == (2, 1, 0)
     assert await stock(database) == (0, 3, 0)
 
 
 async def test_an_unknown_sale_is_a_rejection_with_its_reason(database: Any) -> None:
     await insert_sale(database)
-    assert await drain(database, [make_order(sale_id="nowhere"), make_order()]) == (1, 1, 0)
+    assert await drain_batch(database, [make_order(sale_id="nowhere"), make_order()]) == (1, 1, 0)
     assert await reasons(database) == {"unknown-sale": 1, "pending_payment": 1}
     assert await given_back(database, "nowhere") == []
 
@@ -221,7 +196,7 @@ async def test_batches_at_once_neither_oversell_nor_undersell(database: Any) -> 
     batches = [twice[first : first + 25] for first in range(0, len(twice), 25)]
 
     async def one_worker(number: int) -> list[tuple[int, int, int]]:
-        return [await drain(database, batch) for batch in batches[number::4]]
+        return [await drain_batch(database, batch) for batch in batches[number::4]]
 
     results = [result for part in await asyncio.gather(*map(one_worker, range(4))) for result in part]
     assert sum(created + rejected for created, rejected, _ in results) == 400
@@ -243,7 +218,7 @@ async def test_batches_at_once_sell_all_of_the_stock(database: Any) -> None:
     await insert_sale(database, stock=100)
     orders = [make_order() for _ in range(300)]
     results = await asyncio.gather(
-        *(drain(database, orders[first : first + 10]) for first in range(0, 300, 10))
+        *(drain_batch(database, orders[first : first + 10]) for first in range(0, 300, 10))
     )
     assert sum(created for created, *_ in results) == 100
     assert await stock(database) == (0, 100, 0)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-from support import make_order, new_name, unfinished, until
+from support import make_order, store_frame, unfinished, until
 
 from peakclip import messages, topology
 from peakclip.errors import RefusedError
@@ -19,15 +19,6 @@ from peakclip.service import Service
 from peakclip_worker.relay import BATCH, PLAIN_UP_TO, Relay, store_all
 
 pytestmark = pytest.mark.integration
-
-
-async def store_frame(js: JetStream, orders: Sequence[Order], frame_id: str | None = None) -> str:
-    frame_id = frame_id or new_name("f")
-    headers = {topology.FRAME_ORDERS_HEADER: str(len(orders))}
-    await js.publish(
-        topology.frame_subject(frame_id), messages.encode_frame(orders), create_only=True, headers=headers
-    )
-    return frame_id
 
 
 async def frames_in_hand(js: JetStream, most: int = 16) -> list[InMessage]:
