@@ -146,7 +146,7 @@ def test_a_throttled_worker_is_not_slow() -> None:
 
 def test_failing_attempts_do_not_call_for_workers() -> None:
     before, memory = burst()
-    for tick in range(1, 10):
+    for tick in range(1, 20):
         totals = Totals(finished=4 * tick, failed=40 * tick, busy_seconds=2.0 * tick)
         decision, memory = decide(SPEC, seen(10_000, totals=totals), memory, 20 + tick * 0.5)
     assert decision.replicas == before.replicas
@@ -284,7 +284,7 @@ def test_ten_percent_of_noise_in_the_rate_of_a_worker_does_not_flap(
     memory, numbers, attempts, busy = idle(spec), [], 0.0, 0.0
     for tick, off in enumerate(noise):
         attempts, busy = attempts + 1_000 * per_worker * (1 + off), busy + 1_000
-        observation = seen(50_000 - tick, stored=50_000, totals=Totals(int(attempts), 0, busy))
+        observation = seen(50_000 - 50 * tick, stored=50_000, totals=Totals(int(attempts), 0, busy))
         # Each tick alone is the window: the worst case, since nothing is averaged.
         decision, memory = decide(
             replace(spec, worker_window_seconds=0.4, worker_settle_seconds=0.0),
