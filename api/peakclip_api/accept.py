@@ -59,6 +59,12 @@ class Acceptor:
         self._in_flight: dict[str, tuple[str, asyncio.Future[int]]] = {}  # order id -> (fingerprint, stored)
         self._in_flight_units: dict[tuple[str, str], int] = {}
 
+    def stored(self, seq: int, orders: list[Order]) -> None:
+        """A frame of ours is on disk: its orders are in the line, and no longer in flight."""
+        self._line.add_own_frame(seq, orders)
+        for order in orders:
+            self._landed(order.order_id, (order.sale_id, order.customer_id), order.quantity)
+
     async def accept(self, sale: Sale, customer_id: str, idempotency_key: str, quantity: int) -> Accepted:
         """Returns when the order is on disk. Raises Problem for every refusal."""
         started = time.perf_counter()
@@ -112,16 +118,24 @@ class Acceptor:
                 if stored.done():
                     self._landed(order_id, buyer, quantity)
                 else:
-                    stored.add_done_callback(lambda _: self._landed(order_id, buyer, quantity))
+                    stored.add_done_callback(lambda done: self._left_alone(done, order_id, buyer, quantity))
         except SoldOutError as exc:
             raise Problem(409, "sold-out", str(exc)) from None
         except IntakeUnavailableError as exc:
             raise retry_later("queue-unavailable", str(exc)) from None
 
+    def _left_alone(
+        self, stored: asyncio.Future[int], order_id: str, buyer: tuple[str, str], quantity: int
+    ) -> None:
+        """Nobody waits for this order any more, so its outcome is looked at here."""
+        if not stored.cancelled():
+            stored.exception()
+        self._landed(order_id, buyer, quantity)
+
     def _landed(self, order_id: str, buyer: tuple[str, str], quantity: int) -> None:
-        stored = self._in_flight.pop(order_id, None)
-        if stored is not None and not stored[1].cancelled():
-            stored[1].exception()  # seen: nobody may be waiting any more
+        """The order's storing has ended, well or not. Saying so twice changes nothing."""
+        if self._in_flight.pop(order_id, None) is None:
+            return
         left = self._in_flight_units.get(buyer, 0) - quantity
         if left > 0:
             self._in_flight_units[buyer] = left

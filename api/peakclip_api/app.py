@@ -46,7 +46,8 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             follower = Follower(js, line)
             service.check("order log", follower.caught_up.is_set)
             board = Board(js)
-            intake = Intake(js, line.add_own_frame)
+            intake = Intake(js, lambda seq, stored: acceptor.stored(seq, stored))
+            acceptor = Acceptor(intake, line, follower, board)
             app[keys.JS], app[keys.POOL] = js, pool
             app[keys.LINE], app[keys.FOLLOWER], app[keys.BOARD], app[keys.INTAKE] = (
                 line,
@@ -56,7 +57,7 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             )
             app[keys.KEYS] = Keys(pool, time.monotonic)
             app[keys.SALES] = Sales(pool, time.monotonic)
-            app[keys.ACCEPTOR] = Acceptor(intake, line, follower, board)
+            app[keys.ACCEPTOR] = acceptor
             await board.start()
             stack.push_async_callback(board.stop)
             await _started(follower)

@@ -5,6 +5,7 @@ A remembered key keeps working while PostgreSQL is away; a revoked one stops wit
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -35,6 +36,7 @@ class Keys:
         self._pool = pool
         self._clock = clock
         self._known: dict[str, tuple[float, Credential]] = {}  # header -> (stale at, credential)
+        self._asking: dict[str, asyncio.Task[Credential]] = {}
 
     def remembered(self, header: str | None) -> Credential | None:
         """The credential of an `Authorization` header if it was looked up lately."""
@@ -46,6 +48,15 @@ class Keys:
         scheme, _, key = (header or "").partition(" ")
         if header is None or scheme.lower() != "bearer" or not key.startswith("pk_") or not key.isascii():
             raise _unauthorized("Send `Authorization: Bearer pk_…`.")
+        # One question for all who ask at the same time: a burst with one key is one look-up, not hundreds.
+        asking = self._asking.get(header)
+        if asking is None:
+            asking = asyncio.create_task(self._ask(header, key))
+            self._asking[header] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(header, None))
+        return await asyncio.shield(asking)
+
+    async def _ask(self, header: str, key: str) -> Credential:
         try:
             row = await self._pool.fetchrow(query("find_api_key"), hash_key(key))
         except DATABASE_AWAY:
