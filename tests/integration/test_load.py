@@ -33,8 +33,9 @@ def accepted(key: str) -> bytes:
 class Shop:
     """Counts attempts per idempotency key; `answering(key, attempt)` says what to send, None hangs up."""
 
-    def __init__(self, answering: Answering) -> None:
+    def __init__(self, answering: Answering, hang_up_first: int = 0) -> None:
         self._answering = answering
+        self._hang_up_first = hang_up_first
         self.attempts: Counter[str] = Counter()
         self.bodies: dict[str, set[bytes]] = {}
         self.connections = 0
@@ -43,6 +44,9 @@ class Shop:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        if self.connections <= self._hang_up_first:
+            writer.close()
+            return
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -67,8 +71,8 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop(answering: Answering) -> AsyncIterator[tuple[Shop, str]]:
-    it = Shop(answering)
+async def shop(answering: Answering, hang_up_first: int = 0) -> AsyncIterator[tuple[Shop, str]]:
+    it = Shop(answering, hang_up_first)
     server = await asyncio.start_server(it.serve, "127.0.0.1", 0)
     try:
         yield it, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -139,6 +143,18 @@ async def test_a_connection_closed_in_the_middle_of_an_answer() -> None:
         result = await load(url, orders=12, connections=3)
     assert (result.accepted, result.errors, result.retries) == (12, 0, 12)
     assert result.error_causes == {"connection-lost": 12}
+
+
+async def test_connections_that_end_before_the_first_order_are_opened_again() -> None:
+    async def fine(key: str, _: int) -> bytes:
+        return accepted(key)
+
+    async with shop(fine, hang_up_first=5) as (it, url):
+        result = await load(
+            url, orders=200, connections=130
+        )  # opened in three parts: the first five end meanwhile
+    assert (result.accepted, result.errors) == (200, 0)
+    assert it.connections == 135
 
 
 async def test_a_slow_server_is_given_up_after_the_time_out_and_errors_after_the_deadline() -> None:

@@ -46,6 +46,10 @@ class Connection(asyncio.Protocol):
         self._reader.reset()
         self.closing = False
 
+    @property
+    def connected(self) -> bool:
+        return self._transport is not None
+
     def send(self, job: int, request: bytes, now: float) -> None:
         self.job = job
         self.sent_at = now
@@ -155,7 +159,10 @@ class Driver:
         self.started_at = time.time()
         self._start = self._swept = _clock()
         for connection in self._connections:
-            self._assign(connection)
+            if connection.connected:
+                self._assign(connection)
+            else:  # it ended while the others were being opened
+                self.lost(connection, None, counted=False)
         self._tick()
         due = self._due(len(self._requests) - 1) if self._options.rate else 0.0
         deadline = self._start + due + self._options.deadline
@@ -196,6 +203,8 @@ class Driver:
 
     def _assign(self, connection: Connection) -> None:
         """Gives a free connection the next order, or lets it wait for one."""
+        if not connection.connected:
+            return  # it ended as soon as it was open, and is being opened again
         now = _clock()
         if self._retry and self._retry[0][0] <= now:
             connection.send(job := heapq.heappop(self._retry)[1], self._requests[job], now)
