@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from faults.buyers import Buyers
-from faults.system import Data
+from faults.system import Data, System
 
 from peakclip import topology
 from peakclip.audit import AuditResult
@@ -27,6 +32,7 @@ def holds(result: AuditResult) -> None:
 async def answers_hold(data: Data, buyers: Buyers) -> None:
     """What buyers were told is what the database says."""
     assert not buyers.wrong, (len(buyers.wrong), buyers.wrong[:5])
+    assert "500" not in buyers.causes, "a defect: what is away for a moment is a 503"
     rows = await data.database.fetch("select order_id::text, status, reason, sale_id from orders")
     told_no = [dict(row) for row in rows if row["order_id"] in buyers.refused]
     assert not told_no, ("sold to customers who were told that they get nothing", len(told_no), told_no[:5])
@@ -50,3 +56,23 @@ async def queued_once(data: Data) -> None:
 
 def most_in_a_second(starts: Iterable[float]) -> int:
     return busiest_second(sorted(starts))[0]
+
+
+def count_in(starts: Sequence[float], begin: float, end: float) -> int:
+    """How many of the ascending `starts` are in [begin, end)."""
+    return bisect_left(starts, end) - bisect_left(starts, begin)
+
+
+async def buy_the_rest(system: System, buyers: Buyers, sale: str) -> None:
+    """Buyers keep trying until the database has sold the last unit."""
+    deadline = time.monotonic() + 150
+    while left := await system.available(sale):
+        assert time.monotonic() < deadline, f"{left} units could not be bought"
+        await buyers.wave(sale, min(left, 400) + 20)
+        await asyncio.sleep(1.0)
+
+
+def exits(log: Path) -> set[int]:
+    """Exit codes of the workers that ended by themselves, as the operator saw them."""
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return {line["exit_code"] for line in lines if line["event"] == "worker_died"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from faults.buyers import Buyers
-from faults.judge import answers_hold, holds, queued_once
+from faults.judge import answers_hold, buy_the_rest, exits, holds, queued_once
 from faults.system import KINDS, System, running
 from support import until
 
@@ -42,6 +42,9 @@ async def test_nothing_is_lost_when_everything_is_killed(data: Path, chance: ran
         await answers_hold(system, buyers)
         await queued_once(system)
         assert await system.available(scarce) == 0
+        ended = system.stack._supervisor.restarts
+        assert ended == killed.total() - killed["worker"], "nobody ended who was not killed"
+        assert exits(data / "logs" / "operator.log") <= {-signal.SIGKILL}, "nor any worker"
 
 
 async def open_shop(system: System, chance: random.Random) -> tuple[Buyers, str, str]:
@@ -92,12 +95,3 @@ async def kill_everything(system: System, chance: random.Random) -> Counter[str]
             system.send(chance.choice(pids), signal.SIGKILL)
             killed[kind] += 1
     return killed
-
-
-async def buy_the_rest(system: System, buyers: Buyers, sale: str) -> None:
-    """Buyers keep trying until the database has sold the last unit."""
-    deadline = time.monotonic() + 150
-    while left := await system.available(sale):
-        assert time.monotonic() < deadline, f"{left} units could not be bought"
-        await buyers.wave(sale, min(left, 400) + 20)
-        await asyncio.sleep(1.0)
