@@ -6,6 +6,7 @@ The database judges (`drain_seckill`, in the migrations): once-only, the custome
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -61,7 +62,8 @@ class OrdersPool:
                 await write_dead_letter(self._database, POOL, message, cause, 1)
             if orders:
                 await self._commit(orders, readable, started_at)
-        except ValueError as exc:  # first, since the driver's DataError is an InterfaceError too: not a lost connection
+        # First, since the driver's DataError is an InterfaceError too: that is no lost connection.
+        except ValueError as exc:
             return await self._isolate(batch, exc)
         except (*DATABASE_AWAY, *DATABASE_UNFIT) as exc:
             return await self._hold(batch, exc)
@@ -119,11 +121,12 @@ class OrdersPool:
         log.warning("database_away", error=repr(cause), orders=len(batch))
         delay = min(LONGEST_HOLD_SECONDS, 0.1 * 2 ** min(self._holds, 10))  # it may answer and still refuse
         self._holds += 1
+        since = time.monotonic()
         while True:
             await asyncio.sleep(delay)
             try:
                 await self._database.fetchval("select 1")
-                return BatchResult([], batch, 0)
+                return BatchResult([], batch, 0, time.monotonic() - since)
             except (*DATABASE_AWAY, *DATABASE_UNFIT):
                 delay = min(1.0, delay * 2)
 
