@@ -37,6 +37,7 @@ class BatchResult:
     finished: Sequence[InMessage]
     again: Sequence[InMessage]
     failed: int = 0  # attempts that ended in an error
+    waited_seconds: float = 0.0  # for what others do, the database for one: a worker that waits is not slow
 
 
 class Pool(Protocol):
@@ -116,7 +117,7 @@ class Drain:
         result = await self._pool.process(batch, start.at)
         await asyncio.gather(*(self._acknowledge(message) for message in result.finished))
         self._in_hand = [*result.again, *self._in_hand[len(batch) :]]
-        busy = time.perf_counter() - began
+        busy = time.perf_counter() - began - result.waited_seconds
         telemetry.PROCESSING.labels(self._name).observe(busy)
         self._busy_seconds += busy
         self._finished += len(result.finished)

@@ -39,7 +39,8 @@ from peakclip.report.words import (
 )
 
 _CONTROLLER_SECONDS: Final = 30.0  # to its first word
-_GIVE_BACK_SECONDS: Final = 120.0  # the controller waits a minute before it believes that the work is over
+STABILIZATION_SECONDS: Final = 8.0  # a demo need not keep its workers for a minute in case of another burst
+_GIVE_BACK_SECONDS: Final = 60.0
 _REST_SECONDS: Final = 60.0  # for the audit: outbox published, counters settled
 _PATH: Final = click.Path(path_type=Path, dir_okay=False)
 
@@ -103,6 +104,7 @@ def command(
         max_workers=max_workers,
         api_processes=api_processes,
         work_ms=work_ms,
+        stabilization_seconds=STABILIZATION_SECONDS,
     )
     options = Options(stack, orders, orders if stock is None else stock, rate, report, plot, leave)
     telemetry.configure_logging("demo", json=False)

@@ -57,6 +57,7 @@ class StackOptions:
     max_workers: int = 20
     api_processes: int = 2
     work_ms: int = 0  # stand-in for a third party's time per order
+    stabilization_seconds: float | None = None  # how long spare workers are kept; None: the operator's default
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,8 @@ class Stack:
             "PEAKCLIP_MAX_WORKERS": str(options.max_workers),
             "PEAKCLIP_WORK_MS": str(options.work_ms),
         }
+        if options.stabilization_seconds is not None:
+            operator["PEAKCLIP_STABILIZATION_SECONDS"] = f"{options.stabilization_seconds:g}"
         if options.rate is not None:
             operator["PEAKCLIP_RATE"] = f"{options.rate:g}"
         api = {**base, "PEAKCLIP_HOST": ports.LOOPBACK, "PEAKCLIP_PORT": str(port)}
