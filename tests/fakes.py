@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from peakclip.jetstream import PubAck, StoredMessage
@@ -100,3 +101,15 @@ def on_virtual_clock(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable
             runner.run(test(*args, **kwargs))
 
     return run
+
+
+@dataclass
+class ArrivedMessage:
+    """A message in hand, as `InMessage` shows it."""
+
+    subject: str
+    payload: bytes
+    headers: Mapping[str, str]
+    seq: int = 1
+    stored_at: float = 0.0
+    delivered: int = 1
