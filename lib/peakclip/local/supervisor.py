@@ -83,10 +83,11 @@ class Supervisor:
         await run_all(*(self._wait_ready(self._kept[name]) for name in names or tuple(self._kept)))
 
     def running(self) -> list[Running]:
+        """A dead operator is not among them, though its successor waits until its workers have ended."""
         return [
             Running(kept.spec.name, kept.child.pid, kept.child.started_at, kept.spec.management_url)
             for kept in self._kept.values()
-            if kept.child is not None
+            if kept.child is not None and kept.child.running
         ]
 
     async def missing(self) -> dict[str, list[str]]:
