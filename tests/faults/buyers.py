@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -64,9 +65,23 @@ class Buyers:
         self.retries += driver.retries
         self.causes += driver.causes
         answers: Counter[str] = Counter()
-        for request, answer in zip(requests, driver.answers, strict=True):
+        pairs = list(zip(requests, driver.answers, strict=True))
+        for request, answer in pairs:
             answers[self._note(sale, request, answer)] += 1
+        self._note_changes_of_mind(pairs)
         return answers
+
+    def _note_changes_of_mind(self, pairs: Sequence[tuple[_Request, Answer | None]]) -> None:
+        """A key that was sent again after its first answer had come must get that answer again."""
+        accepted: dict[str, float] = {}  # order id -> seconds after the start of the wave
+        for request, answer in pairs:
+            if answer is not None and answer.status == 202:
+                accepted[request.order_id] = min(answer.at, accepted.get(request.order_id, answer.at))
+        for request, answer in pairs:
+            if answer is None or answer.status == 202 or request.order_id not in accepted:
+                continue
+            if answer.at - answer.latency > accepted[request.order_id]:
+                self.wrong.append(f"{request.order_id}: accepted, and when it was sent again {answer.status}")
 
     def _requests(self, sale: str, orders: int, again: float) -> list[_Request]:
         self._runs += 1
@@ -82,7 +97,9 @@ class Buyers:
         few = round(orders * again / 2)
         twice = self._chance.sample(new, few)
         known = self._known.get(sale, [])
-        old = self._chance.sample(known, min(few, len(known)))
+        # Half of them the newest there are: an API process may not have heard of these yet.
+        newest = known[-few // 2 :] if few else []
+        old = [*newest, *self._chance.sample(known, min(few - len(newest), len(known)))]
         self.sent += orders
         self.repeats += len(twice) + len(old)
         requests = [*new, *twice, *old]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from faults.buyers import Buyers
-from faults.system import Data, System
+from faults.system import Data
 
 from peakclip import topology
 from peakclip.audit import AuditResult
@@ -63,7 +63,7 @@ def count_in(starts: Sequence[float], begin: float, end: float) -> int:
     return bisect_left(starts, end) - bisect_left(starts, begin)
 
 
-async def buy_the_rest(system: System, buyers: Buyers, sale: str) -> None:
+async def buy_the_rest(system: Data, buyers: Buyers, sale: str) -> None:
     """Buyers keep trying until the database has sold the last unit."""
     deadline = time.monotonic() + 150
     while left := await system.available(sale):

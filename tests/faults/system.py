@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 from support import until
 
 from peakclip import store, topology
@@ -104,10 +105,17 @@ class System(Data):
         return not await self.stack.missing()
 
 
+def alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _in_group(pid: int, leader: int | None) -> bool:
     """The operator leads a group of its own, with its workers in it."""
     try:
-        return leader is not None and os.getpgid(pid) == leader
+        return leader is not None and os.getpgid(pid) == leader and alive(pid)
     except ProcessLookupError:
         return False
 

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from faults.buyers import Buyers
-from faults.judge import answers_hold, exits, holds, queued_once
-from faults.system import Data, connected, environ, running
+from faults.judge import answers_hold, buy_the_rest, exits, holds, queued_once
+from faults.system import Data, alive, connected, environ, running
 from support import until
 
 from peakclip import topology
@@ -40,7 +39,7 @@ async def test_a_stopped_worker_gives_back_what_it_has_in_hand(data: Path, chanc
             await asyncio.sleep(chance.uniform(0.5, 1.2))
             pid = chance.choice(await until(lambda: system.pids("worker"), 10))
             system.send(pid, signal.SIGTERM)
-            await until(lambda pid=pid: not _alive(pid), 10)
+            await until(lambda pid=pid: not alive(pid), 10)
         assert await system.done() < 3_500, "in mid-drain"
         result = await system.audit(buyers.accepted, RATE)
         late = await longest_overtaken(system)
@@ -49,13 +48,6 @@ async def test_a_stopped_worker_gives_back_what_it_has_in_hand(data: Path, chanc
         assert exits(data / "logs" / "operator.log") == {0}
         holds(result)
         await answers_hold(system, buyers)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 async def longest_overtaken(system: Data) -> float:
@@ -105,6 +97,7 @@ async def test_a_stack_stopped_in_mid_burst_goes_on_where_it_was(data: Path, cha
             await asyncio.sleep(1.0)
             over.set()
         async with connected(credentials) as system:
+            await buy_the_rest(system, buyers, scarce)
             result = await system.audit(buyers.accepted, 1_000)
             print(f"{len(buyers.accepted)} accepted, {buyers.retries} retries: {dict(buyers.causes)}")
             holds(result)
