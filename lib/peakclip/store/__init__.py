@@ -49,13 +49,28 @@ def query(name: str) -> str:
     return resources.files(__package__).joinpath("queries", f"{name}.sql").read_text()
 
 
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is not typed
+    """A connection whose session nobody changes, so that giving it back to the pool needs no `RESET ALL`.
+
+    An open transaction is still rolled back. The reset cost a round trip and a statement for every order.
+    """
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
 async def connect(url: str, *, min_size: int = 1, max_size: int = 4, command_timeout: float = 10.0) -> Any:
     """A pool; waits with back-off until the server answers and the schema is there."""
     delay = 0.1
     while True:
         try:
             pool = await asyncpg.create_pool(
-                url, min_size=min_size, max_size=max_size, command_timeout=command_timeout, timeout=5
+                url,
+                min_size=min_size,
+                max_size=max_size,
+                command_timeout=command_timeout,
+                timeout=5,
+                connection_class=_Connection,
             )
             await pool.fetchval("select 1 from sales limit 1")
             return pool
