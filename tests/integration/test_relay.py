@@ -11,8 +11,8 @@ import pytest
 from support import make_order, store_frame, unfinished, until
 
 from peakclip import messages, topology
-from peakclip.errors import RefusedError
-from peakclip.jetstream import DUPLICATE_IN_BATCH, InMessage, JetStream, OutMessage
+from peakclip.errors import RefusedError, UnavailableError
+from peakclip.jetstream import DUPLICATE_IN_BATCH, ConsumerState, InMessage, JetStream, OutMessage
 from peakclip.local.nats import NatsServer
 from peakclip.messages import Order
 from peakclip.service import Service
@@ -175,6 +175,31 @@ async def test_without_a_database_an_unreadable_frame_waits(
 
 async def in_hand(js: JetStream) -> bool:
     return (await js.consumer_state(topology.INTAKE, "relay")).ack_pending > 0
+
+
+class Stumbling(JetStream):
+    """The first questions after frames have come find nobody, as when the server restarts just then."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.stumbles = 3
+
+    async def consumer_state(self, stream: str, consumer: str) -> ConsumerState:
+        self.stumbles -= 1
+        if self.stumbles >= 0:
+            raise UnavailableError
+        return await super().consumer_state(stream, consumer)
+
+
+async def test_frames_in_hand_are_not_left_alone_when_something_fails(
+    js: JetStream, database: Any, nats_url: str
+) -> None:
+    """They would come again only after ack_wait, half a minute later."""
+    orders = [make_order() for _ in range(3)]
+    await store_frame(js, orders)
+    async with await Stumbling.connect(nats_url, name="relay") as stumbling, running(stumbling, database):
+        await until(lambda: relayed(js), 5)
+    assert await queued(js) == orders
 
 
 async def test_a_server_that_is_killed_in_the_middle_loses_and_doubles_nothing(
