@@ -1,0 +1,35 @@
+"""How much is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Times in seconds."""
+
+    rounds: int = 5
+    seconds: float = 3.0  # of each design in each round, about
+    drain_seconds: float = 1.5
+    processes: int = 2  # of each design, on one port
+    connections: int = 256
+    first_orders: int = 1_000  # of the first look at a design's speed
+    half_load_rounds: int = 3
+    half_load_seconds: float = 5.0
+    profile_rounds: int = 3
+    sync_connections: tuple[int, ...] = (1, 2, 4, 8, 16)  # of each process of (a): the best is taken
+
+
+QUICK = Options(
+    rounds=1,
+    seconds=0.2,
+    drain_seconds=0.1,
+    processes=1,
+    connections=16,
+    first_orders=50,
+    half_load_rounds=1,
+    half_load_seconds=0.3,
+    profile_rounds=1,
+    sync_connections=(2,),
+)
