@@ -116,11 +116,10 @@ class Intake:
             ]
             try:
                 await self._commit(group)
-            except (PeakclipError, asyncio.CancelledError) as exc:
-                self._refuse(group, IntakeUnavailableError())
-                if isinstance(exc, asyncio.CancelledError):
-                    raise
+            except PeakclipError as exc:
                 log.warning("group_not_accepted", orders=len(group), error=repr(exc))
+            finally:  # whatever happened, nobody is left waiting
+                self._refuse(group, IntakeUnavailableError())
 
     @staticmethod
     def _refuse(group: list[_Waiting], error: PeakclipError) -> None:
