@@ -303,3 +303,16 @@ async def test_nobody_is_left_without_an_answer_when_the_process_stops() -> None
     await asyncio.gather(task, return_exceptions=True)
     told = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 1)
     assert {type(one) for one in told} == {IntakeUnavailableError}
+
+
+@on_virtual_clock
+async def test_nobody_is_left_without_an_answer_by_a_defect_either() -> None:
+    js = ScriptedJetStream(s1=1_000)
+    js.incrementing = [ZeroDivisionError()]
+    counter = Counter(js, in_flight=1)
+    task = asyncio.create_task(counter.intake.run())
+    answers = [counter.intake.submit(make_order()) for _ in range(600)]
+    told = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 1)
+    assert {type(one) for one in told} == {IntakeUnavailableError}
+    with pytest.raises(ExceptionGroup):  # the process stops by it, loudly
+        await task
