@@ -17,7 +17,7 @@ from peakclip.ingest import Intake, IntakeUnavailableError
 from peakclip.jetstream import JetStream, PubAck
 from peakclip.messages import Order
 from peakclip.service import Service
-from peakclip_worker.reconciler import Reconciler
+from peakclip_worker.reconciler import FETCH, Reconciler
 
 pytestmark = pytest.mark.integration
 
@@ -120,6 +120,19 @@ async def test_units_of_a_frame_that_is_stored_but_were_given_back_are_taken_aga
     assert await on_offer(js) == 6
 
 
+async def test_an_old_group_is_not_settled_by_the_half_of_it_that_comes_first(js: JetStream) -> None:
+    """The relay was away for longer than its patience, and its first fetch ends between the two movements."""
+    await offer(js, 100)
+    await asyncio.gather(*(js.increment(topology.stock_subject("s2"), 1) for _ in range(FETCH - 2)))
+    reserved_at = await reserve(js, "f1", 10)
+    await store_frame(js, [make_order(quantity=6)], "f1")
+    await give_back(js, "f1", 4, "o")
+    await until(lambda: time.time() - reserved_at > GRACE)
+    async with running(js):
+        await until(lambda: settled(js))
+    assert await on_offer(js) == 94
+
+
 async def test_every_sale_of_a_group_is_settled_for_itself(js: JetStream) -> None:
     for sale in ("s1", "s2", "s3"):
         await offer(js, 10, sale)
@@ -149,7 +162,7 @@ async def test_nothing_is_settled_before_its_time(js: JetStream) -> None:
     reservation = await js.message_from(topology.STOCK, 2)
     assert reservation is not None
     reconciler = Reconciler(js, grace_seconds=60)
-    await reconciler._take_in(await reconciler._pull.fetch(10, 2.0))
+    await reconciler._take_in(await reconciler._pull.fetch(10, 2.0), reservation.at)
     await reconciler._settle_due(reservation.at + 59.9)
     assert await on_offer(js) == 6
     assert not await is_fenced(js, "f1")
@@ -179,6 +192,37 @@ async def test_a_settlement_that_is_repeated_counts_once(js: JetStream, nats_url
     async with running(js):
         await until(lambda: settled(js))
     assert await on_offer(js) == 95
+
+
+class HalfDeaf(JetStream):
+    """Only what it says of the third message of the stream never arrives."""
+
+    async def request(self, subject: str, payload: bytes, **options: Any) -> Any:
+        if subject.startswith("$JS.ACK.") and subject.split(".")[5] == "3":
+            raise OutcomeUnknownError
+        return await super().request(subject, payload, **options)
+
+
+async def test_a_late_return_is_cancelled_once_whether_it_comes_with_its_group_or_alone(
+    js: JetStream, nats_url: str
+) -> None:
+    """The relay dies after it has settled the group, before it could acknowledge all of it."""
+    await offer(js, 100)
+    await reserve(js, "slow", 10)
+    await store_frame(js, [make_order(quantity=6)], "slow")
+    await give_back(js, "slow", 4, "o", reserved_at=time.time() - 2 * GRACE)
+    async with await HalfDeaf.connect(nats_url, name="dying") as dying:
+        async with running(dying) as reconciler:
+            await until(lambda: reconciled(js, unfinished_messages=1))
+            (group,) = reconciler._open.values()
+        await group.by_seq[3].nak()
+    async with running(js):
+        await until(lambda: settled(js))
+    assert await on_offer(js) == 94
+
+
+async def reconciled(js: JetStream, *, unfinished_messages: int) -> bool:
+    return await unfinished(js, topology.STOCK, "reconciler") == unfinished_messages
 
 
 async def holds(js: JetStream, units: int) -> bool:

@@ -38,15 +38,28 @@ class Movements:
 
     frame_id: str
     sale_id: str
+    seen_at: float  # epoch seconds, when the first of them reached this process
     by_seq: dict[int, InMessage] = field(default_factory=dict)
 
     @property
     def since(self) -> float:
         return min(message.stored_at for message in self.by_seq.values())
 
-    @property
-    def units(self) -> int:
-        return sum(int(message.headers["Nats-Incr"]) for message in self.by_seq.values())
+    def due(self, grace_seconds: float) -> float:
+        """When all that was made in time is surely here.
+
+        Not by the age alone: after an absence of the relay an old group may come in two fetches, or, left by a
+        process that died, in two redeliveries; its first half would return what the second has returned already.
+        """
+        return max(self.since, self.seen_at) + grace_seconds
+
+    def late(self, grace_seconds: float) -> list[InMessage]:
+        return [message for message in self.by_seq.values() if is_late(message, grace_seconds)]
+
+    def units(self, grace_seconds: float) -> int:
+        """The sum of what was made in time."""
+        late = sum(units_of(message) for message in self.late(grace_seconds))
+        return sum(units_of(message) for message in self.by_seq.values()) - late
 
     @property
     def reservation(self) -> InMessage | None:
@@ -54,6 +67,10 @@ class Movements:
             if message.headers.get("Nats-Msg-Id", "").startswith(f"{topology.RESERVATION}-"):
                 return message
         return None
+
+
+def units_of(message: InMessage) -> int:
+    return int(message.headers["Nats-Incr"])
 
 
 def correction(movements: int, in_frame: int) -> int:
@@ -66,7 +83,8 @@ def correction(movements: int, in_frame: int) -> int:
 
 
 def is_late(message: InMessage, grace_seconds: float) -> bool:
-    """A return that was made after its group had been settled, so its units went back twice."""
+    """A return that was made when its group may have been settled already. It never counts in a settlement and is
+    cancelled by itself, so that it makes no difference which of the two comes first, or whether one is repeated."""
     reserved_at = float(message.headers.get(topology.RESERVED_AT_HEADER, message.stored_at))
     return message.stored_at - reserved_at >= grace_seconds
 
@@ -85,7 +103,8 @@ class Reconciler:
         while not service.stopping.is_set():
             try:
                 if len(self._open) < MOST_HELD:
-                    await self._take_in(await self._pull.fetch(FETCH, min(1.0, self._grace)))
+                    messages = await self._pull.fetch(FETCH, min(1.0, self._grace))
+                    await self._take_in(messages, time.time())
                 else:
                     await asyncio.sleep(0.5)
                 now = time.time()
@@ -95,7 +114,7 @@ class Reconciler:
                 log.warning("reconciler_retries", error=repr(exc))
                 await asyncio.sleep(0.5)
 
-    async def _take_in(self, messages: Sequence[InMessage]) -> None:
+    async def _take_in(self, messages: Sequence[InMessage], now: float) -> None:
         others = []
         for message in messages:
             frame_id = message.headers.get(topology.FRAME_HEADER)
@@ -106,13 +125,13 @@ class Reconciler:
                 continue
             sale_id = message.subject.partition(".")[2]
             key = (frame_id, sale_id)
-            self._open.setdefault(key, Movements(frame_id, sale_id)).by_seq[message.seq] = message
+            self._open.setdefault(key, Movements(frame_id, sale_id, now)).by_seq[message.seq] = message
         await asyncio.gather(*(message.ack() for message in others))
 
     async def _settle_due(self, now: float) -> None:
         for key, movements in list(self._open.items()):
-            if now - movements.since < self._grace:
-                return  # in the order of the stream: the others are younger
+            if now < movements.due(self._grace):
+                return  # in the order in which they came: the others are younger
             await self._settle(movements)
             del self._open[key]
 
@@ -132,14 +151,11 @@ class Reconciler:
         rest = [message for message in movements.by_seq.values() if message is not reservation]
         if reservation is not None:
             in_frame = await self._units_in_frame(movements.frame_id, movements.sale_id)
-            units = correction(movements.units, in_frame)
+            units = correction(movements.units(self._grace), in_frame)
             await self._correct(movements.sale_id, units, f"{topology.RECONCILED}-{movements.frame_id}")
             await reservation.ack()
-        else:
-            for message in rest:
-                if is_late(message, self._grace):
-                    units = -int(message.headers["Nats-Incr"])
-                    await self._correct(movements.sale_id, units, f"{topology.RECONCILED}-{message.seq}")
+        for message in movements.late(self._grace):
+            await self._correct(movements.sale_id, -units_of(message), f"{topology.RECONCILED}-{message.seq}")
         await asyncio.gather(*(message.ack() for message in rest))
 
     async def _correct(self, sale_id: str, units: int, message_id: str) -> None:

@@ -76,13 +76,20 @@ def test_a_return_is_late_once_its_group_may_have_been_settled(
 
 
 def test_movements_add_up_and_know_their_reservation() -> None:
-    group = Movements("f1", "s1")
+    group = Movements("f1", "s1", seen_at=102.0)
     for seq, (units, message_id) in enumerate([("-8", "g-f1-s1"), ("+3", "o-f1-s1")], start=5):
         headers = {"Nats-Incr": units, "Nats-Msg-Id": message_id}
         group.by_seq[seq] = cast(
             "Any", ArrivedMessage("stock.s1", b"", headers, seq=seq, stored_at=100.0 + seq)
         )
-    assert (group.units, group.since) == (-5, 105.0)
+    assert (group.units(15.0), group.since, group.due(15.0), group.late(15.0)) == (-5, 105.0, 120.0, [])
+    group.seen_at = 500.0
+    assert group.due(15.0) == 515.0, "what is old already is waited for all the same"
+    headers = {"Nats-Incr": "+2", topology.RESERVED_AT_HEADER: "105.0"}
+    group.by_seq[9] = cast("Any", ArrivedMessage("stock.s1", b"", headers, seq=9, stored_at=120.0))
+    assert (group.units(15.0), group.late(15.0)) == (-5, [group.by_seq[9]]), (
+        "late units are cancelled, not counted"
+    )
     assert group.reservation is group.by_seq[5]
     del group.by_seq[5]
     assert group.reservation is None
