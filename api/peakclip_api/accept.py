@@ -70,7 +70,8 @@ class Acceptor:
         started = time.perf_counter()
         order_id = messages.order_id(sale.tenant, idempotency_key)
         print_ = fingerprint(customer_id, sale.sale_id, quantity)
-        await self._settle_repeat(order_id, print_)
+        if order_id in self._in_flight:
+            await self._settle_repeat(order_id, print_)
         if (entry := self._line.find(order_id)) is None:
             await self._store(sale, order_id, customer_id, quantity, print_)
             entry = self._line.find(order_id)

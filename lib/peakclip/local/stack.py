@@ -42,7 +42,7 @@ log = structlog.get_logger()
 TENANT: Final = "default"
 _USUAL_PORT: Final = 8080
 _IMPATIENT_SECONDS: Final = 10.0
-_RELAY_NICE: Final = 5  # the relay is off the path of an accept, which goes first where cores are few
+_BEHIND_ACCEPTING: Final = 5  # niceness of relay and workers: what is accepted can wait, who asks cannot
 _WORKERS_STOP_SECONDS: Final = 40.0  # the operator lets its workers finish what they have in hand
 
 
@@ -221,9 +221,10 @@ class Stack:
             operator["PEAKCLIP_RATE"] = f"{options.rate:g}"
         api = {**base, "PEAKCLIP_HOST": ports.LOOPBACK, "PEAKCLIP_PORT": str(port)}
         return [
-            dataclasses.replace(self._process("relay", ["relay"], base), nice=_RELAY_NICE),
+            dataclasses.replace(self._process("relay", ["relay"], base), nice=_BEHIND_ACCEPTING),
             dataclasses.replace(
                 self._process("operator", ["operator"], operator),
+                nice=_BEHIND_ACCEPTING,
                 stop_seconds=_WORKERS_STOP_SECONDS,
                 death_signal=signal.SIGTERM,  # so that it still ends its workers
             ),
