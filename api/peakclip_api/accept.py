@@ -10,14 +10,18 @@ import asyncio
 import hashlib
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from peakclip import messages, telemetry
+from peakclip.errors import PeakclipError
 from peakclip.ingest import Intake, IntakeUnavailableError, SoldOutError
 from peakclip.messages import Order
 from peakclip_api.board import Board
-from peakclip_api.line import Follower, Line
+from peakclip_api.line import Entry, Follower, Line
 from peakclip_api.problems import Problem, retry_later
 from peakclip_api.sales import Sale
+
+_FINAL: Final = (409, 410)  # refusals that a client takes for the last word
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,15 @@ class Acceptor:
         self._line = line
         self._follower = follower
         self._board = board
+        self._accept_seconds = telemetry.Gathered(telemetry.ACCEPT)
         self._in_flight: dict[str, tuple[str, asyncio.Future[int]]] = {}  # order id -> (fingerprint, stored)
         self._in_flight_units: dict[tuple[str, str], int] = {}
+
+    async def write_metrics(self) -> None:
+        """Once a second, for the life of the process."""
+        while True:
+            await asyncio.sleep(1.0)
+            self._accept_seconds.write()
 
     def stored(self, seq: int, orders: list[Order]) -> None:
         """A frame of ours is on disk: its orders are in the line, and no longer in flight."""
@@ -73,12 +84,15 @@ class Acceptor:
         if order_id in self._in_flight:
             await self._settle_repeat(order_id, print_)
         if (entry := self._line.find(order_id)) is None:
-            await self._store(sale, order_id, customer_id, quantity, print_)
-            entry = self._line.find(order_id)
-        elif entry.order.fingerprint != print_:
+            try:
+                await self._store(sale, order_id, customer_id, quantity, print_)
+                entry = self._line.find(order_id)
+            except Problem as refusal:
+                entry = await self._accepted_elsewhere(order_id, refusal)
+        if entry is not None and entry.order.fingerprint != print_:
             raise _reused()
         self._follower.asked()
-        telemetry.ACCEPT.observe(time.perf_counter() - started)
+        self._accept_seconds.add(time.perf_counter() - started)
         position = self._line.position(entry) if entry is not None else 1
         return Accepted(order_id, position, self.eta_seconds(position))
 
@@ -88,6 +102,22 @@ class Acceptor:
         if status is None or status.paused or status.effective_per_second <= 0:
             return None
         return round(position / status.effective_per_second, 2)
+
+    async def _accepted_elsewhere(self, order_id: str, refusal: Problem) -> Entry:
+        """The order, if another process has accepted it: who has bought is never told that it is sold out.
+
+        Raises the refusal if nobody has, and 503 while that is not known.
+        """
+        if refusal.status not in _FINAL:
+            raise refusal
+        try:
+            await self._follower.up_to_date()
+        except (PeakclipError, TimeoutError):
+            raise retry_later("queue-unavailable", "Whether this order was accepted is not known yet.") from None
+        entry = self._line.find(order_id)
+        if entry is None:
+            raise refusal
+        return entry
 
     async def _settle_repeat(self, order_id: str, print_: str) -> None:
         """Waits for the same order that is being stored right now; the caller then finds it in the line.

@@ -65,6 +65,7 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             await follower.caught_up.wait()
             service.spawn("queue-length", follower.run())
             service.spawn("intake", intake.run())
+            service.spawn("metrics", acceptor.write_metrics())
             yield
 
     return resources

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 POLL_SECONDS: Final = 0.5
 DEMAND_SECONDS: Final = 5.0  # without a question for this long, the queue is asked less often
 IDLE_POLL_SECONDS: Final = 5.0
+LONGEST_LAG_SECONDS: Final = 4.0  # after a restart of NATS the log is followed again within 3 s
 
 
 class Entry(msgspec.Struct, gc=False):
@@ -138,12 +139,17 @@ class Follower:
         self._asked_at = 0.0
         self.caught_up = asyncio.Event()
         self._target = 0
+        self._read_seq = 0  # of INTAKE: the line holds everything up to here
+        self._heard = asyncio.Event()
+        self._look: asyncio.Task[None] | None = None  # at the log's end, and the wait for it
+        self._next_look: asyncio.Task[None] | None = None  # not yet begun
         self._followed: set[str] = set()  # subjects, so that a start that failed halfway can be repeated
 
     async def start(self) -> None:
         """Reads the log from as far back as it is kept; `caught_up` is set once everything older is known."""
         self._target = (await self._js.stream_state(topology.INTAKE)).last_seq
         first = max(1, (await self._js.stream_state(topology.INTAKE)).first_seq)
+        self._read_seq = max(self._read_seq, first - 1)
         if self._target < first:
             self.caught_up.set()
         for subject in ("order.rejected", "order.cancelled"):
@@ -158,11 +164,35 @@ class Follower:
                 self._line.add_frame(message.seq, decode_frame(message.payload))
         except msgspec.MsgspecError as exc:
             log.error("frame_unreadable", seq=message.seq, error=str(exc))
+        self._read_seq = max(self._read_seq, message.seq)
+        self._heard.set()
         if message.seq >= self._target:
             self.caught_up.set()
 
     async def _on_release(self, message: StoredMessage) -> None:
         self._line.release(msgspec.json.decode(message.payload)["order_id"])
+
+    async def up_to_date(self) -> None:
+        """Returns when the line holds everything that any process had accepted at the moment of the call.
+
+        Asked before a refusal: another process may have accepted the same order a moment ago, and after a restart
+        of NATS this one hears of it only seconds later. One question to the server serves all who wait.
+        Raises what a request raises, and TimeoutError.
+        """
+        if self._next_look is None:
+            self._next_look = asyncio.create_task(self._look_at_the_end(self._look))
+        await asyncio.shield(self._next_look)
+
+    async def _look_at_the_end(self, before: asyncio.Task[None] | None) -> None:
+        """A look that has begun may have been too early for who asks now, so they wait for the next one."""
+        if before is not None:
+            await asyncio.wait([before])
+        self._look, self._next_look = self._next_look, None
+        end = (await self._js.stream_state(topology.INTAKE)).last_seq
+        async with asyncio.timeout(LONGEST_LAG_SECONDS):
+            while self._read_seq < end:
+                self._heard.clear()
+                await self._heard.wait()
 
     def asked(self) -> None:
         """Somebody wants to know a place in line."""

@@ -5,9 +5,12 @@ On one machine the processes share PROMETHEUS_MULTIPROC_DIR, and the stack's man
 
 from __future__ import annotations
 
+import bisect
+import collections
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -50,6 +53,28 @@ ACCEPT = Histogram("peakclip_accept_seconds", "From request to durable answer.",
 COMMIT_BATCH = Histogram(
     "peakclip_commit_batch_orders", "Orders per frame.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
+
+
+class Gathered:
+    """Observations of a histogram, gathered in a list and written in one go.
+
+    In a shared folder each observation costs two writes to a mapped file, some 4 us; on the accept path that would
+    be 4 % of an order. Gathered, an order costs an append, and a bucket is written once for hundreds.
+    """
+
+    def __init__(self, histogram: Histogram, bounds: Sequence[float] = _SECONDS) -> None:
+        self._histogram = histogram
+        self._bounds = bounds
+        self._values: list[float] = []
+        self.add = self._values.append
+
+    def write(self) -> None:
+        values = self._values.copy()
+        self._values.clear()
+        counts = collections.Counter(bisect.bisect_left(self._bounds, value) for value in values)
+        for bucket, count in counts.items():
+            self._histogram._buckets[bucket].inc(count)  # the library can only add one at a time
+        self._histogram._sum.inc(sum(values))
 
 
 def exposition(shared_folder: str | os.PathLike[str] | None = None) -> bytes:

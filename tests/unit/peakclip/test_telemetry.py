@@ -1,0 +1,28 @@
+"""Gathered observations are the same observations."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+
+from peakclip.telemetry import Gathered
+
+BOUNDS = (0.1, 0.5, 1.0)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 8.0])))
+def test_gathered_and_single_observations_are_exposed_alike(values: list[float]) -> None:
+    one, other = CollectorRegistry(), CollectorRegistry()
+    singly = Histogram("x_seconds", "x", buckets=BOUNDS, registry=one)
+    gathered = Gathered(Histogram("x_seconds", "x", buckets=BOUNDS, registry=other), BOUNDS)
+    for value in values:
+        singly.observe(value)
+        gathered.add(value)
+    gathered.write()
+    gathered.write()  # nothing twice
+
+    def counts(registry: CollectorRegistry) -> list[str]:
+        return [line for line in generate_latest(registry).decode().splitlines() if "created" not in line]
+
+    assert counts(one) == counts(other)
