@@ -113,7 +113,9 @@ class Acceptor:
         try:
             await self._follower.up_to_date()
         except (PeakclipError, TimeoutError):
-            raise retry_later("queue-unavailable", "Whether this order was accepted is not known yet.") from None
+            raise retry_later(
+                "queue-unavailable", "Whether this order was accepted is not known yet."
+            ) from None
         entry = self._line.find(order_id)
         if entry is None:
             raise refusal

@@ -181,6 +181,7 @@ class Follower:
         """
         if self._next_look is None:
             self._next_look = asyncio.create_task(self._look_at_the_end(self._look))
+            self._next_look.add_done_callback(_seen)
         await asyncio.shield(self._next_look)
 
     async def _look_at_the_end(self, before: asyncio.Task[None] | None) -> None:
@@ -214,3 +215,9 @@ class Follower:
                 await asyncio.sleep(POLL_SECONDS)
                 if time.monotonic() - self._asked_at < DEMAND_SECONDS:
                     break
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Nobody may be waiting any more."""
+    if not task.cancelled():
+        task.exception()

@@ -5,10 +5,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import msgspec
 import pytest
 from fakes import HeldIntake
 
+from peakclip.errors import OutcomeUnknownError, UnavailableError
 from peakclip.ingest import IntakeUnavailableError, SoldOutError
+from peakclip.messages import Order
 from peakclip_api.accept import Accepted, Acceptor, check_window, fingerprint
 from peakclip_api.board import Board
 from peakclip_api.line import Follower, Line
@@ -33,16 +36,30 @@ SALE = Sale(
 )
 
 
+class Rumour(Follower):
+    """What other processes have accepted is heard of only when somebody asks."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__(cast("Any", None), line)
+        self._log = line
+        self.elsewhere: list[Order] = []
+        self.fails: Exception | None = None
+
+    async def up_to_date(self) -> None:
+        if self.fails is not None:
+            raise self.fails
+        if self.elsewhere:
+            self._log.add_frame(1_000, self.elsewhere)
+
+
 class Desk:
     """An acceptor whose intake does what the test says."""
 
     def __init__(self) -> None:
         self.intake = HeldIntake()
         self.line = Line(keep=1_000)
-        nothing = cast("Any", None)
-        self.acceptor = Acceptor(
-            cast("Any", self.intake), self.line, Follower(nothing, self.line), Board(nothing)
-        )
+        self.rumour = Rumour(self.line)
+        self.acceptor = Acceptor(cast("Any", self.intake), self.line, self.rumour, Board(cast("Any", None)))
 
     async def ask(
         self, key: str = "k1", *, customer: str = "c1", quantity: int = 1
@@ -116,6 +133,35 @@ async def test_repeats_of_an_order_that_failed_are_one_new_try() -> None:
     await desk.stored(1)
     assert len({task.result().order_id for task in others}) == 1
     assert len(desk.intake.taken) == 2
+
+
+async def test_who_has_bought_elsewhere_is_not_told_that_it_is_sold_out() -> None:
+    """Another process accepted the order a moment ago, and this one has not heard of it yet."""
+    desk = Desk()
+    asked = await desk.ask("k1")
+    desk.rumour.elsewhere = [desk.intake.taken[0][0]]
+    await desk.fails(0, SoldOutError())
+    assert asked.result().order_id == desk.intake.taken[0][0].order_id
+    other = await desk.ask("k2", customer="c2")
+    await desk.fails(1, SoldOutError())
+    assert kind(other) == "sold-out"
+
+
+async def test_the_same_key_for_another_order_elsewhere_is_a_reused_key() -> None:
+    desk = Desk()
+    asked = await desk.ask("k1")
+    desk.rumour.elsewhere = [msgspec.structs.replace(desk.intake.taken[0][0], fingerprint="another")]
+    await desk.fails(0, SoldOutError())
+    assert kind(asked) == "idempotency-key-reused"
+
+
+@pytest.mark.parametrize("failure", [TimeoutError(), UnavailableError(), OutcomeUnknownError()])
+async def test_without_the_log_nobody_is_told_that_it_is_sold_out(failure: Exception) -> None:
+    desk = Desk()
+    desk.rumour.fails = failure
+    asked = await desk.ask("k1")
+    await desk.fails(0, SoldOutError())
+    assert kind(asked) == "queue-unavailable"
 
 
 async def test_repeats_of_an_order_that_was_sold_out_are_told_so() -> None:

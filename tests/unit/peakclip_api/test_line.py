@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from support import make_order
 
-from peakclip.jetstream import StoredMessage
+from peakclip.errors import UnavailableError
+from peakclip.jetstream import StoredMessage, StreamState
 from peakclip.messages import Order, encode_frame
 from peakclip_api.line import Follower, Line
 
@@ -121,6 +124,62 @@ async def test_a_frame_that_cannot_be_read_is_passed_over() -> None:
     assert follower.caught_up.is_set()
     await follower._on_frame(shown(2, some))
     assert places(this, some) == [1, 2]
+
+
+# -- as new as the log ---------------------------------------------------------------------------------
+
+
+class Log:
+    """A JetStream that only knows how long INTAKE is, and tells it when the test lets it."""
+
+    def __init__(self) -> None:
+        self.last_seq = 0
+        self.asked = 0
+        self.may_answer = asyncio.Event()
+
+    async def stream_state(self, _: str) -> StreamState:
+        self.asked += 1
+        last_seq = self.last_seq
+        await self.may_answer.wait()
+        return StreamState(last_seq, 0, 1, last_seq, 0.0, {})
+
+
+async def turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_up_to_date_is_what_was_stored_before_the_question() -> None:
+    log = Log()
+    follower = Follower(cast("Any", log), line())
+    log.last_seq = 1
+    first = asyncio.create_task(follower.up_to_date())
+    await turns()
+    log.last_seq = 2  # stored after the first question was asked: only the next one may count on it
+    later = [asyncio.create_task(follower.up_to_date()) for _ in range(100)]
+    await turns()
+    log.may_answer.set()
+    await turns()
+    assert not first.done()
+    await follower._on_frame(shown(1, orders(1)))
+    await turns()
+    assert first.done()
+    assert not any(task.done() for task in later)
+    await follower._on_frame(shown(2, orders(1)))
+    await turns()
+    assert all(task.done() for task in later)
+    assert log.asked == 2, "one question for all who wait"
+
+
+async def test_a_failed_look_fails_who_waited_for_it_and_nobody_else() -> None:
+    class Away(Log):
+        async def stream_state(self, _: str) -> StreamState:
+            raise UnavailableError
+
+    follower = Follower(cast("Any", Away()), line())
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            await follower.up_to_date()
 
 
 # -- what counts against the limit -------------------------------------------------------------------------
