@@ -17,6 +17,7 @@ from benchmarks.options import Options
 from benchmarks.stats import orders_for, ratio, spread
 from peakclip import topology
 from peakclip.local import ports
+from peakclip.local.process import ProcessSpec
 
 _SALES: Final = {"sync": "bench-sync", "sync-one-call": "bench-sync"}  # their stock is the row in PostgreSQL
 _SALE: Final = "bench"
@@ -54,13 +55,7 @@ async def measure(options: Options, say: Say) -> dict[str, Any]:
             await make_sale(env, sale)
         connections, trials = await _tuned(env, options)
         say(f"(a) is fastest with {connections} connections in each of its processes: measured with that")
-        async with contextlib.AsyncExitStack() as stack:
-            targets = {
-                design.name: await stack.enter_async_context(
-                    _served(env, design, options.processes, connections)
-                )
-                for design in ACCEPT
-            }
+        async with _served(env, ACCEPT, options.processes, connections) as targets:
             bench = _Bench(env, options, targets, say)
             sizes = {design.name: await bench.size_of(design.name) for design in ACCEPT}
             rounds = await bench.rounds(sizes)
@@ -71,11 +66,21 @@ async def measure(options: Options, say: Say) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def _served(
-    env: Environment, design: Design, processes: int, connections: int
-) -> AsyncIterator[Target]:
-    """The design's processes on one port that they share. `connections` are those of (a) to PostgreSQL."""
-    holder = _reserved_port()
-    port = holder.getsockname()[1]
+    env: Environment, designs: Sequence[Design], processes: int, connections: int
+) -> AsyncIterator[dict[str, Target]]:
+    """The designs' processes, each design on one port. `connections` are those of (a) to PostgreSQL."""
+    with contextlib.ExitStack() as held:
+        specs: dict[str, list[ProcessSpec]] = {}
+        for design in designs:
+            holder = held.enter_context(_reserved_port())
+            specs[design.name] = _specs(env, design, processes, connections, holder.getsockname()[1])
+        async with env.running(*(spec for some in specs.values() for spec in some)) as pids:
+            yield {name: _target(env, name, some, pids) for name, some in specs.items()}
+
+
+def _specs(
+    env: Environment, design: Design, processes: int, connections: int, port: int
+) -> list[ProcessSpec]:
     variables = {
         "PEAKCLIP_HOST": ports.LOOPBACK,
         "PEAKCLIP_PORT": str(port),
@@ -91,25 +96,32 @@ async def _served(
     ]
     if peakclip:  # nothing is switched off: the relay takes frames apart while more are accepted
         specs.append(env.process("relay", "peakclip", ["relay"], nice=_RELAY_NICE))
-    with contextlib.closing(holder):
-        async with env.running(*specs) as pids:
-            roles = {"api": pids[:processes], "postgres": [env.pid("postgres")]}
-            roles["nats"] = [env.pid("nats-lazy" if design.name == "lazy" else "nats")]
-            if peakclip:
-                roles["relay"] = pids[processes:]
-            sale = _SALES.get(design.name, _SALE)
-            yield Target(f"http://{ports.LOOPBACK}:{port}", sale, env.service_key, roles)
+    return specs
+
+
+def _target(env: Environment, design: str, specs: Sequence[ProcessSpec], pids: dict[str, int]) -> Target:
+    roles = {
+        "api": [pids[spec.name] for spec in specs if spec.name != "relay"],
+        "nats": [env.pid("nats-lazy" if design == "lazy" else "nats")],
+        "postgres": [env.pid("postgres")],
+    }
+    if design == "peakclip":
+        roles["relay"] = [pids["relay"]]
+    url = f"http://{ports.LOOPBACK}:{specs[0].env['PEAKCLIP_PORT']}"
+    return Target(url, _SALES.get(design, _SALE), env.service_key, roles)
 
 
 async def _tuned(env: Environment, options: Options) -> tuple[int, dict[int, float]]:
     """How many connections (a) is fastest with: every order locks the sale's row, so more may be slower."""
+    candidates = options.sync_connections
     rates: dict[int, float] = {}
-    for connections in options.sync_connections:
-        async with _served(env, BY_NAME["sync"], options.processes, connections) as target:
+    for connections in candidates if len(candidates) > 1 else ():
+        async with _served(env, [BY_NAME["sync"]], options.processes, connections) as targets:
+            target = targets["sync"]
             first = await run(target, options.first_orders // 2, connections=options.connections)
             orders = orders_for(first.per_second, options.seconds / 2, least=20, most=_MOST_ORDERS)
             rates[connections] = (await run(target, orders, connections=options.connections)).per_second
-    return max(rates, key=rates.__getitem__), rates
+    return max(rates, key=rates.__getitem__, default=candidates[0]), rates
 
 
 def _reserved_port() -> socket.socket:
@@ -129,6 +141,8 @@ class _Bench:
 
     async def size_of(self, design: str) -> int:
         """Warms the design up and finds how many orders take the wanted time: the same number in every round."""
+        if self._options.fixed_orders is not None:
+            return self._options.fixed_orders
         first = await self._checked(design, self._options.first_orders)
         more = orders_for(first.per_second, self._options.seconds / 3, least=20, most=_MOST_ORDERS)
         second = await self._checked(design, more)
@@ -154,7 +168,7 @@ class _Bench:
                 orders = orders_for(rate, self._options.half_load_seconds, least=20, most=_MOST_ORDERS)
                 one = Measured(number, design, await self._checked(design, orders, rate))
                 found.append(one)
-                self._told(one)
+                self._told(one, "half load ")
         return {"half_load_rounds": [one.to_json() for one in found], **half_load_summary(rates, found)}
 
     async def _checked(self, design: str, orders: int, rate: float | None = None) -> Run:
@@ -177,10 +191,10 @@ class _Bench:
         js = env.lazy_js if design == "lazy" else env.js
         return (await js.stream_state(BENCH_STREAM)).messages if js is not None else 0
 
-    def _told(self, one: Measured) -> None:
+    def _told(self, one: Measured, what: str = "") -> None:
         at = BY_NAME[one.design]
         self._say(
-            f"round {one.round}  {at.letter:2} {at.words:40} {one.run.per_second:9,.0f}/s"
+            f"{what}round {one.round}  {at.letter:2} {at.words:40} {one.run.per_second:9,.0f}/s"
             f"  p50 {one.run.p50_ms:7.1f} ms  p99 {one.run.p99_ms:7.1f} ms"
         )
 

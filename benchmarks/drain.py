@@ -54,7 +54,10 @@ async def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any
             for connection in connections:
                 stack.push_async_callback(connection.close)
             bench = _Bench(env, connections)
-            sizes = {design.name: await bench.size_of(design.name, options.drain_seconds) for design in DRAIN}
+            sizes = {
+                design.name: options.fixed_orders or await bench.size_of(design.name, options.drain_seconds)
+                for design in DRAIN
+            }
             rounds = []
             for number in range(1, options.rounds + 1):
                 for name, orders in sizes.items():

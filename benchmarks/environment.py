@@ -94,14 +94,14 @@ class Environment:
         )
 
     @contextlib.asynccontextmanager
-    async def running(self, *specs: ProcessSpec) -> AsyncIterator[list[int]]:
-        """Processes for as long as this lasts; yields their pids, ready. One that ends early is not restarted."""
+    async def running(self, *specs: ProcessSpec) -> AsyncIterator[dict[str, int]]:
+        """Processes for as long as this lasts; yields their pids by name, all ready. None may end meanwhile."""
         supervisor = Supervisor()
         try:
             for spec in specs:
                 supervisor.start(spec)
             await supervisor.wait_ready()
-            yield [one.pid for one in supervisor.running()]
+            yield {one.name: one.pid for one in supervisor.running()}
             if supervisor.restarts:
                 raise BenchmarkError(f"A process ended in the middle: see {self.folder.logs}.")
         finally:

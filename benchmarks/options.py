@@ -18,6 +18,7 @@ class Options:
     half_load_rounds: int = 3
     half_load_seconds: float = 5.0
     profile_rounds: int = 3
+    fixed_orders: int | None = None  # this many in every run, instead of as many as take the wanted time
     sync_connections: tuple[int, ...] = (1, 2, 4, 8, 16)  # of each process of (a): the best is taken
 
 
@@ -31,5 +32,6 @@ QUICK = Options(
     half_load_rounds=1,
     half_load_seconds=0.3,
     profile_rounds=1,
+    fixed_orders=200,
     sync_connections=(2,),
 )

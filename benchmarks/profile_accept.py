@@ -68,6 +68,8 @@ class _Profile:
         self._others = others
 
     async def size(self) -> int:
+        if self._options.fixed_orders is not None:
+            return self._options.fixed_orders
         found = await self.observe(self._options.first_orders, watched=False)
         return orders_for(found["per_second"], self._options.seconds, least=20, most=_MOST_ORDERS)
 
@@ -83,15 +85,16 @@ class _Profile:
             env={"PEAKCLIP_HOST": ports.LOOPBACK, "PEAKCLIP_PORT": str(port)},
         )
         async with self._env.running(spec) as pids:
-            _pin(pids, self._own)
-            _prefer(pids[0])
+            pid = pids[spec.name]
+            _pin([pid], self._own)
+            _prefer(pid)
             url = f"http://{ports.LOOPBACK}:{port}"
             roles = {"nats": [self._env.pid("nats")]}
             target = Target(url, _SALE, self._env.service_key, roles)
             await self._run(target, max(20, orders // 4))
-            os.kill(pids[0], signal.SIGUSR1)
+            os.kill(pid, signal.SIGUSR1)
             done = await self._run(target, orders)
-            os.kill(pids[0], signal.SIGUSR2)
+            os.kill(pid, signal.SIGUSR2)
             found = await asyncio.to_thread(_written, path)
         return per_order(found, done)
 

@@ -72,11 +72,14 @@ def page_of(folder: Path) -> str:
         if newest is None:
             continue
         result = json.loads(newest.read_text())
+        tuned = f" {tables.tuned(result)}" if kind == "accept" else ""
         figure = f"![{heading}]({newest.stem}.svg)\n\n" if kind in _FIGURES else ""
         parts.append(
             f"## {heading}\n\n{figure}{tables.summary(kind, result)}\n\n"
-            f"[{newest.name}]({newest.name}): {tables.about(result)}\n"
+            f"[{newest.name}]({newest.name}): {tables.about(result)}{tuned}\n"
         )
+    if len(parts) == 1:
+        parts.append("Nothing has been measured yet.\n")
     return "\n".join(parts)
 
 

@@ -116,6 +116,13 @@ def about(result: Result) -> str:
     return "; ".join(parts) + "."
 
 
+def tuned(result: Result) -> str:
+    """Why (a) has the connections that it has."""
+    trials = ", ".join(f"{count}: {rate:,.0f}/s" for count, rate in result["sync_trials"].items())
+    how = f", the fastest of what was tried ({trials})" if trials else ""
+    return f"(a) and (a') had {result['sync_connections']} connections in each process{how}."
+
+
 def summary(kind: str, result: Result) -> str:
     tables = {"accept": accept_table, "drain": drain_table, "profile": profile_table}
     return tables[kind](result)

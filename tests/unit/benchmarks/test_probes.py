@@ -7,7 +7,6 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-
 from benchmarks import profile_accept
 from benchmarks.load import Run
 from benchmarks.probes import Cost, Watch

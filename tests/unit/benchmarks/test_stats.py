@@ -5,11 +5,10 @@ from __future__ import annotations
 import doctest
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from benchmarks import accept, drain, stats
 from benchmarks.load import Run
+from hypothesis import given
+from hypothesis import strategies as st
 
 rates = st.floats(0.1, 1e6)
 
