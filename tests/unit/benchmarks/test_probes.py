@@ -98,6 +98,21 @@ async def test_errors_and_cancellation_reach_the_coroutine() -> None:
     assert watch._stack == []
 
 
+def test_what_is_thrown_into_a_waiting_coroutine_arrives_there() -> None:
+    async def handles() -> str:
+        try:
+            await Waiting()
+        except KeyError as exc:
+            return f"got {exc}"
+        return "got nothing"
+
+    watched = Watch().on("handles", handles)()
+    step(watched)
+    with pytest.raises(StopIteration) as stopped:
+        watched.throw(KeyError("this"))
+    assert stopped.value.value == "got 'this'"
+
+
 def test_the_watches_own_cost_is_taken_off() -> None:
     clock = Clock()
     watch = Watch(clock)
