@@ -47,7 +47,7 @@ class Line:
         self._frames: dict[int, int] = {}  # sequence -> orders, of frames that may not be relayed yet
         self._early: set[int] = set()  # own frames, known before the log showed them
         self._newest_logged = 0
-        self._early_releases: set[str] = set()
+        self._early_releases: dict[str, None] = {}  # in order of arrival
         self.total = 0
         self.drained = 0  # orders with an ordinal up to here are certainly not queued any more
 
@@ -75,7 +75,7 @@ class Line:
             entry = Entry(order, self.total)
             self._entries[order.order_id] = entry
             if order.order_id in self._early_releases:
-                self._early_releases.discard(order.order_id)
+                del self._early_releases[order.order_id]
                 entry.released = True
                 continue
             buyer = (order.sale_id, order.customer_id)
@@ -92,8 +92,11 @@ class Line:
         """The order was rejected or cancelled, so its units no longer count against the customer."""
         entry = self._entries.get(order_id)
         if entry is None:
-            if len(self._early_releases) < self._keep:
-                self._early_releases.add(order_id)
+            self._early_releases[order_id] = None
+            if (
+                len(self._early_releases) > self._keep
+            ):  # the oldest are of orders that the log no longer holds
+                del self._early_releases[next(iter(self._early_releases))]
             return
         if not entry.released:
             entry.released = True
