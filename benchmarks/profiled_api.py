@@ -24,7 +24,7 @@ from nats.aio.subscription import Subscription
 from prometheus_client import Histogram
 
 from benchmarks.probes import Cost, Watch, calibrate
-from peakclip import ingest, messages
+from peakclip import ingest, messages, telemetry
 from peakclip.jetstream import JetStream
 from peakclip.service import Service, run_service
 from peakclip_api import accept, line, main, sales
@@ -62,6 +62,7 @@ STAGES: Final[tuple[tuple[str, Any, tuple[str, ...]], ...]] = (
     (SALE, line.Line, ("bought",)),
     (BOOKKEEPING, accept.Acceptor, ("accept", "_store", "_landed", "eta_seconds")),
     (METRICS, Histogram, ("observe",)),
+    (METRICS, telemetry.Gathered, ("write",)),
     (GROUP, ingest.Intake, ("submit", "_commit_groups", "_commit", "_reserve", "_store")),
     (GROUP, ingest, ("encode_frame",)),
     (LINE, line.Line, ("add_own_frame", "position", "find")),
