@@ -21,7 +21,9 @@ from peakclip_worker.relay import store_all
 log = structlog.get_logger()
 
 BATCH: Final = 256
-IDLE_SECONDS: Final = 0.25  # gathers what a quarter of a second brings: a batch costs the same whatever its size
+IDLE_SECONDS: Final = (
+    0.25  # gathers what a quarter of a second brings: a batch costs the same whatever its size
+)
 
 
 class Outbox:

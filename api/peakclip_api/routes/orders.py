@@ -76,6 +76,10 @@ async def get_order(request: web.Request) -> web.Response:
     if row is not None:
         return _answer(dict(row), credential, request)
     if entry is None:
+        # Perhaps another process has accepted it, and this one has not heard of it yet.
+        await app[keys.FOLLOWER].up_to_date()
+        entry = app[keys.LINE].find(order_id)
+    if entry is None:
         raise _not_found()
     return _answer(_queued(app, entry), credential, request)
 
