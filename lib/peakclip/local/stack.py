@@ -57,9 +57,7 @@ class StackOptions:
     max_workers: int = 20
     api_processes: int = 2
     work_ms: int = 0  # stand-in for a third party's time per order
-    stabilization_seconds: float | None = (
-        None  # how long spare workers are kept; None: the operator's default
-    )
+    stabilization_seconds: float | None = None  # for spare workers; None: the operator's default
 
 
 @dataclass(frozen=True, slots=True)
