@@ -103,7 +103,7 @@ async def test_a_burst_after_idleness_gets_no_head_start(data: Path, chance: ran
         assert starts[0] - before[-1] >= IDLE_SECONDS
         assert first <= allowed(100)
         assert most_in_a_second(starts) <= allowed(100)
-        assert count_in(starts, starts[0] + 1, starts[0] + 5) >= 0.9 * 400, "and the rate itself is reached"
+        assert count_in(starts, starts[0] + 1, starts[0] + 5) >= 0.75 * 400, "and the rate itself is reached"
         holds(result)
         await answers_hold(system, buyers)
 

