@@ -112,7 +112,7 @@ class Acceptor:
             raise refusal
         try:
             await self._follower.up_to_date()
-        except (PeakclipError, TimeoutError):
+        except PeakclipError:
             raise retry_later(
                 "queue-unavailable", "Whether this order was accepted is not known yet."
             ) from None

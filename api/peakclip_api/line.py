@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from peakclip import topology
-from peakclip.errors import PeakclipError
+from peakclip.errors import PeakclipError, UnavailableError
 from peakclip.jetstream import JetStream, StoredMessage
 from peakclip.messages import Order, decode_frame
 
@@ -180,7 +180,7 @@ class Follower:
 
         Asked before a refusal: another process may have accepted the same order a moment ago, and after a restart
         of NATS this one hears of it only seconds later. One question to the server serves all who wait.
-        Raises what a request raises, and TimeoutError.
+        Raises what a request raises, and UnavailableError while the log cannot be followed.
         """
         if self._next_look is None:
             self._next_look = asyncio.create_task(self._look_at_the_end(self._look))
@@ -193,10 +193,13 @@ class Follower:
             await asyncio.wait([before])
         self._look, self._next_look = self._next_look, None
         end = (await self._js.stream_state(topology.INTAKE)).last_seq
-        async with asyncio.timeout(LONGEST_LAG_SECONDS):
-            while self._read_seq < end:
-                self._heard.clear()
-                await self._heard.wait()
+        try:
+            async with asyncio.timeout(LONGEST_LAG_SECONDS):
+                while self._read_seq < end:
+                    self._heard.clear()
+                    await self._heard.wait()
+        except TimeoutError:
+            raise UnavailableError("The log of accepted orders cannot be followed at the moment.") from None
 
     def asked(self) -> None:
         """Somebody wants to know a place in line."""

@@ -155,7 +155,7 @@ async def test_the_same_key_for_another_order_elsewhere_is_a_reused_key() -> Non
     assert kind(asked) == "idempotency-key-reused"
 
 
-@pytest.mark.parametrize("failure", [TimeoutError(), UnavailableError(), OutcomeUnknownError()])
+@pytest.mark.parametrize("failure", [UnavailableError(), OutcomeUnknownError()])
 async def test_without_the_log_nobody_is_told_that_it_is_sold_out(failure: Exception) -> None:
     desk = Desk()
     desk.rumour.fails = failure

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, cast
 
 import pytest
+from fakes import on_virtual_clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -180,6 +181,15 @@ async def test_a_failed_look_fails_who_waited_for_it_and_nobody_else() -> None:
     for _ in range(2):
         with pytest.raises(UnavailableError):
             await follower.up_to_date()
+
+
+@on_virtual_clock
+async def test_a_log_that_falls_silent_is_not_waited_for_for_ever() -> None:
+    log = Log()
+    log.last_seq = 1
+    log.may_answer.set()
+    with pytest.raises(UnavailableError):
+        await Follower(cast("Any", log), line()).up_to_date()
 
 
 # -- what counts against the limit -------------------------------------------------------------------------
