@@ -73,6 +73,23 @@ async def open_shop(system: System, chance: random.Random) -> tuple[Buyers, str,
     return Buyers(url, system.credentials["service"], chance), endless, scarce
 
 
+class Bursts:
+    """Bursts of orders for either sale, one after another."""
+
+    def __init__(self, buyers: Buyers, sales: list[str], chance: random.Random) -> None:
+        self._buyers = buyers
+        self._sales = sales
+        self._chance = chance
+        self.going_on = asyncio.Event()
+
+    async def run(self, over: asyncio.Event) -> None:
+        while not over.is_set():
+            self.going_on.set()
+            await self._buyers.wave(self._chance.choice(self._sales), self._chance.randint(200, 600))
+            self.going_on.clear()
+            await asyncio.sleep(self._chance.uniform(1.0, 4.0))
+
+
 async def storm(system: System, buyers: Buyers, sales: list[str], chance: random.Random) -> Counter[str]:
     """Load and kills together, until every kind has been killed often enough."""
     over = asyncio.Event()
@@ -81,17 +98,13 @@ async def storm(system: System, buyers: Buyers, sales: list[str], chance: random
         while not over.is_set():
             await buyers.wave(sales[0], 240, rate=60, connections=16)
 
-    async def bursts() -> None:
-        while not over.is_set():
-            await buyers.wave(chance.choice(sales), chance.randint(200, 600))
-            await asyncio.sleep(chance.uniform(1.0, 5.0))
-
+    bursts = Bursts(buyers, sales, chance)
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         group.create_task(steady())
-        group.create_task(bursts())
+        group.create_task(bursts.run(over))
         try:
-            killed = await kill_everything(system, chance)
+            killed = await kill_everything(system, bursts, chance)
         finally:
             over.set()
     print(f"storm of {time.monotonic() - began:.0f} s: {dict(killed)}")
@@ -100,8 +113,11 @@ async def storm(system: System, buyers: Buyers, sales: list[str], chance: random
     return killed
 
 
-async def kill_everything(system: System, chance: random.Random) -> Counter[str]:
-    """Each kind KILLS times, in random order at random moments; now and then two within a moment."""
+async def kill_everything(system: System, bursts: Bursts, chance: random.Random) -> Counter[str]:
+    """Each kind KILLS times, in random order at random moments; now and then two within a moment.
+
+    Who stands between a customer and the disk dies in the middle of a burst more often than chance would have it.
+    """
     killed: Counter[str] = Counter()
     for _ in range(KILLS):
         for kind in chance.sample(KINDS, len(KINDS)):
@@ -109,6 +125,9 @@ async def kill_everything(system: System, chance: random.Random) -> Counter[str]
             await asyncio.sleep(
                 chance.uniform(0.0, 0.1) if close else min(6.0, chance.expovariate(1 / MEAN_PAUSE))
             )
+            if kind in ("api", "nats") and chance.random() < 0.7:
+                await until(bursts.going_on.is_set, 90)
+                await asyncio.sleep(chance.uniform(0.0, 0.3))
             pids = await until(lambda kind=kind: system.pids(kind), 90)
             system.send(chance.choice(pids), signal.SIGKILL)
             killed[kind] += 1
