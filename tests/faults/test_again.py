@@ -20,7 +20,7 @@ from peakclip.load.access import create_sale
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 RATE = 100.0  # slow, so that accepted orders stand in line for seconds
-ROUNDS = 4
+ROUNDS = 3
 STOCK = 300
 
 

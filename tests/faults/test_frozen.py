@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 RATE = 1_000.0
 STOCK = 8_000
 FROZEN_SECONDS = 20.0  # longer than the reconciler's patience
+SHORT_FREEZES = 10
+SHORT_SECONDS = 1.8  # longer than a patience of 1 s, shorter than the 2 s that a process waits for its units
 _YOUNG_SECONDS = 0.4  # the other process may still be storing the frame of a younger reservation
 
 
@@ -61,6 +63,44 @@ async def test_a_process_that_wakes_up_late_sells_nothing_twice(data: Path, chan
         await answers_hold(system, buyers)
         assert await system.available(sale) == 0
         assert await _fenced(system, frames), "no frame has taken the place of the fence"
+
+
+async def test_a_process_that_wakes_up_in_its_own_time_but_after_the_fence(
+    data: Path, chance: random.Random
+) -> None:
+    """With so little patience the units are returned while the process would still store their orders.
+
+    After a long sleep it finds that its own question for units has timed out, and stores nothing; only after a short
+    one does it go on, and nothing but the fence is in its way.
+    """
+    settings = {"PEAKCLIP_RECONCILE_AFTER_SECONDS": "1"}
+    async with running(data, settings, rate=RATE, min_workers=1, max_workers=2) as system:
+        buyers = Buyers(system.credentials["url"], system.credentials["service"], chance)
+        sale = await create_sale(system.credentials["url"], system.credentials["admin"], stock=100_000)
+        over = asyncio.Event()
+
+        async def bursts() -> None:
+            while not over.is_set():
+                await buyers.wave(sale, 60, connections=30)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(bursts())
+            for _ in range(SHORT_FREEZES):
+                await asyncio.sleep(chance.uniform(0.2, 0.6))
+                pids = system.pids("api")
+                for pid in pids:
+                    system.send(pid, signal.SIGSTOP)
+                await asyncio.sleep(SHORT_SECONDS)
+                for pid in pids:
+                    system.send(pid, signal.SIGCONT)
+            over.set()
+        await system.until_ready()
+        result = await system.audit(buyers.accepted, RATE)
+        fences = sum((await _frames(system)).values())
+        print(f"{fences} fences, {buyers.retries} retries: {dict(buyers.causes)}")
+        holds(result)
+        await answers_hold(system, buyers)
+        assert fences, "somebody came too late"
 
 
 async def freeze_between(system: System, chance: random.Random) -> tuple[int, set[str]]:

@@ -22,7 +22,7 @@ from support import until
 from peakclip.load.access import create_sale
 
 KILLS = int(os.environ.get("PEAKCLIP_FAULTS_KILLS", "10"))
-MEAN_PAUSE = 1.8  # seconds between two kills
+MEAN_PAUSE = 1.2  # seconds between two kills
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300 + 30 * KILLS)]
 
