@@ -85,7 +85,9 @@ class Bursts:
     async def run(self, over: asyncio.Event) -> None:
         while not over.is_set():
             self.going_on.set()
-            await self._buyers.wave(self._chance.choice(self._sales), self._chance.randint(200, 600))
+            sale, orders = self._chance.choice(self._sales), self._chance.randint(200, 600)
+            # Some as fast as answers come, some long enough on a fast machine to be hit in their middle.
+            await self._buyers.wave(sale, orders, rate=self._chance.choice([None, 600.0, 600.0]))
             self.going_on.clear()
             await asyncio.sleep(self._chance.uniform(1.0, 4.0))
 
@@ -127,8 +129,21 @@ async def kill_everything(system: System, bursts: Bursts, chance: random.Random)
             )
             if kind in ("api", "nats") and chance.random() < 0.7:
                 await until(bursts.going_on.is_set, 90)
-                await asyncio.sleep(chance.uniform(0.0, 0.3))
+                await asyncio.sleep(chance.uniform(0.0, 0.15))
             pids = await until(lambda kind=kind: system.pids(kind), 90)
-            system.send(chance.choice(pids), signal.SIGKILL)
+            await kill(system, chance.choice(pids), chance)
             killed[kind] += 1
     return killed
+
+
+async def kill(system: System, pid: int, chance: random.Random) -> None:
+    """Half of the time it stands still for a moment first, so that it dies with much on its way to it and from it.
+
+    A server that is killed outright has nearly always written what it was sent: then nobody needs to wonder.
+    """
+    try:
+        if chance.random() < 0.5:
+            system.send(pid, signal.SIGSTOP)
+            await asyncio.sleep(chance.uniform(0.05, 0.6))
+    finally:
+        system.send(pid, signal.SIGKILL)
