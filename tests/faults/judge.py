@@ -68,7 +68,7 @@ async def buy_the_rest(system: Data, buyers: Buyers, sale: str) -> None:
     deadline = time.monotonic() + 150
     while left := await system.available(sale):
         assert time.monotonic() < deadline, f"{left} units could not be bought"
-        await buyers.wave(sale, min(left, 400) + 20)
+        await buyers.wave(sale, min(left, 1_000) + 20)
         await asyncio.sleep(1.0)
 
 

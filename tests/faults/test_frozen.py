@@ -23,7 +23,7 @@ from peakclip.load.access import create_sale
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 
 RATE = 1_000.0
-STOCK = 8_000
+STOCK = 5_000
 FROZEN_SECONDS = 20.0  # longer than the reconciler's patience
 SHORT_FREEZES = 10
 SHORT_SECONDS = 1.8  # longer than a patience of 1 s, shorter than the 2 s that a process waits for its units

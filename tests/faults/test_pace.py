@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 IDLE_SECONDS = float(os.environ.get("PEAKCLIP_FAULTS_IDLE", "10"))
 EFFECT_SECONDS = 2.0
-_WINDOW = 0.5
+_WINDOW = 0.25
 
 
 def allowed(rate: float) -> int:
