@@ -19,7 +19,8 @@ from peakclip import topology
 from peakclip.local import ports
 from peakclip.local.process import ProcessSpec
 
-_SALES: Final = {"sync": "bench-sync", "sync-one-call": "bench-sync"}  # their stock is the row in PostgreSQL
+_SYNC: Final = ("sync", "sync-tuned", "sync-one-call")
+_SALES: Final = dict.fromkeys(_SYNC, "bench-sync")  # their stock is the row in PostgreSQL
 _SALE: Final = "bench"
 _RELAY_NICE: Final = 5  # as `peakclip up` runs it
 _PORT_TRIES: Final = 20
@@ -27,6 +28,7 @@ _MOST_ORDERS: Final = 100_000
 _HALF_LOAD: Final = ("peakclip", "sync")
 _RATIOS: Final = (
     ("peakclip", "sync"),
+    ("peakclip", "sync-tuned"),
     ("peakclip", "sync-one-call"),
     ("peakclip", "lazy"),
     ("peakclip", "always"),
@@ -54,7 +56,7 @@ async def measure(options: Options, say: Say) -> dict[str, Any]:
         for sale in {_SALE, *_SALES.values()}:
             await make_sale(env, sale)
         connections, trials = await _tuned(env, options)
-        say(f"(a) is fastest with {connections} connections in each of its processes: measured with that")
+        say(f"(a') and (a'') have {connections} connections in each process: the fastest")
         async with _served(env, ACCEPT, options.processes, connections) as targets:
             bench = _Bench(env, options, targets, say)
             sizes = {design.name: await bench.size_of(design.name) for design in ACCEPT}
@@ -68,7 +70,7 @@ async def measure(options: Options, say: Say) -> dict[str, Any]:
 async def _served(
     env: Environment, designs: Sequence[Design], processes: int, connections: int
 ) -> AsyncIterator[dict[str, Target]]:
-    """The designs' processes, each design on one port. `connections` are those of (a) to PostgreSQL."""
+    """The designs' processes, each design on one port. `connections` are those of (a') and (a'') to PostgreSQL."""
     with contextlib.ExitStack() as held:
         specs: dict[str, list[ProcessSpec]] = {}
         for design in designs:
@@ -112,12 +114,12 @@ def _target(env: Environment, design: str, specs: Sequence[ProcessSpec], pids: d
 
 
 async def _tuned(env: Environment, options: Options) -> tuple[int, dict[int, float]]:
-    """How many connections (a) is fastest with: every order locks the sale's row, so more may be slower."""
+    """How many connections (a') is fastest with: every order locks the sale's row, so more may be slower."""
     candidates = options.sync_connections
     rates: dict[int, float] = {}
     for connections in candidates if len(candidates) > 1 else ():
-        async with _served(env, [BY_NAME["sync"]], options.processes, connections) as targets:
-            target = targets["sync"]
+        async with _served(env, [BY_NAME["sync-tuned"]], options.processes, connections) as targets:
+            target = targets["sync-tuned"]
             first = await run(target, options.first_orders // 2, connections=options.connections)
             orders = orders_for(first.per_second, options.seconds / 2, least=20, most=_MOST_ORDERS)
             rates[connections] = (await run(target, orders, connections=options.connections)).per_second

@@ -17,7 +17,8 @@ class Design:
 
 ACCEPT: Final = (
     Design("sync", "a", "One transaction per request", True),
-    Design("sync-one-call", "a'", "The same in one round trip", True),
+    Design("sync-tuned", "a'", "The same, connections tuned", True),
+    Design("sync-one-call", "a''", "Tuned, in one round trip", True),
     Design("lazy", "b", "One message per request, default fsync", False, "not durable"),
     Design("always", "c", "One message per request, fsync always", True),
     Design("peakclip", "d", "Peakclip", True),

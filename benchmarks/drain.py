@@ -8,7 +8,6 @@ import itertools
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import asyncpg
@@ -174,8 +173,8 @@ def _columns(orders: Sequence[Order]) -> tuple[Any, ...]:
         [order.quantity for order in orders],
         ["frame"] * len(orders),
         [order.fingerprint for order in orders],
-        [datetime.fromtimestamp(order.accepted_at, UTC) for order in orders],
-        datetime.now(UTC),
+        [order.accepted_at for order in orders],
+        time.time(),
     )
 
 

@@ -19,7 +19,7 @@ class Options:
     half_load_seconds: float = 5.0
     profile_rounds: int = 3
     fixed_orders: int | None = None  # this many in every run, instead of as many as take the wanted time
-    sync_connections: tuple[int, ...] = (1, 2, 4, 8, 16)  # of each process of (a): the best is taken
+    sync_connections: tuple[int, ...] = (1, 2, 4, 8, 16)  # of each process of (a'): the best is taken
 
 
 QUICK = Options(

@@ -29,14 +29,16 @@ Designs are measured in turn, round after round, by one load client in a process
 a round: what runs side by side suffers alike from a slow disk or a busy neighbour. Every run is checked: as many
 orders are stored as were accepted.
 
-- **a**: order, event and conditional stock in one transaction per request, `synchronous_commit` on, connections kept
-  open, statements prepared. **a'** writes the same rows with one statement in one round trip.
+- **a**: order, event and conditional stock in one transaction per request, `synchronous_commit` on, over asyncpg's pool
+  as it comes (10 connections in each process, reset after use). **a'** is the same with the number of connections
+  that proved fastest and no reset; **a''** writes the same rows like that with one statement in one round trip.
 - **b**, **c**: one JetStream message per request with its message id, without stock; b on a server with the default
   `sync_interval` of two minutes, c with `always`.
 - **d**: `peakclip api` with everything on, and the relay beside it.
 - **e**: reads the request, answers 202: no credential, no validation, nothing stored.
 
-a to d check credential, customer, idempotency key, body, sale and window with the same code.
+a to d check credential, customer, idempotency key, body, sale and window with the same functions. Of d's HTTP the
+express lane is a part (`peakclip_api/express.py`); a to c and e are ordinary aiohttp handlers.
 """
 
 

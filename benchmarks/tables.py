@@ -120,7 +120,7 @@ def tuned(result: Result) -> str:
     """Why (a) has the connections that it has."""
     trials = ", ".join(f"{count}: {rate:,.0f}/s" for count, rate in result["sync_trials"].items())
     how = f", the fastest of what was tried ({trials})" if trials else ""
-    return f"(a) and (a') had {result['sync_connections']} connections in each process{how}."
+    return f"(a') and (a'') had {result['sync_connections']} connections in each process{how}."
 
 
 def summary(kind: str, result: Result) -> str:

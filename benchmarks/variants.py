@@ -45,15 +45,15 @@ _ECHO: Final = b'{"order_id":"00000000-0000-8000-8000-000000000000","status":"qu
 
 class Settings(ApiSettings):
     connections: int = pydantic.Field(default=8, ge=1)
-    """Connections to PostgreSQL of each process of (a)."""
+    """Connections to PostgreSQL of each process of (a') and (a'')."""
 
 
 async def create_order(request: web.Request) -> web.Response:
     """`create_seckill_order` of Peakclip up to the point where the order is handed over."""
     app = request.app
     credential = await credential_of(request, app[keys.KEYS])
-    customer_id = customer_of(request, credential)
-    key = idempotency_key(request)
+    customer_id = customer_of(request.headers, credential)
+    key = idempotency_key(request.headers)
     wanted = decode_body(await request.read() or b"{}", _decoder)
     sale_id = request.match_info["sale_id"]
     sale = app[keys.SALES].remembered(sale_id) or await app[keys.SALES].get(sale_id)
@@ -88,11 +88,11 @@ class Connections:
             self._free.put_nowait(connection)
 
 
-def in_transaction(connections: Connections) -> Store:
-    """(a): order, event and stock in one transaction, a round trip for each statement."""
+def in_transaction(take: Callable[[], Any]) -> Store:
+    """(a) and (a'): order, event and stock in one transaction, a round trip for each statement."""
 
     async def put(sale: Sale, order: Order) -> None:
-        async with connections.one() as connection, connection.transaction():
+        async with take() as connection, connection.transaction():
             created = await connection.fetchval(
                 statements.INSERT_ORDER, order.order_id, order.tenant, order.customer_id, order.sale_id,
                 order.quantity, order.fingerprint, sale.pay_within_seconds,
@@ -109,11 +109,11 @@ def in_transaction(connections: Connections) -> Store:
     return put
 
 
-def in_one_call(connections: Connections) -> Store:
-    """(a'): the same rows, but one statement and one round trip."""
+def in_one_call(take: Callable[[], Any]) -> Store:
+    """(a''): the same rows, but one statement and one round trip."""
 
     async def put(sale: Sale, order: Order) -> None:
-        async with connections.one() as connection:
+        async with take() as connection:
             try:
                 created = await connection.fetchval(
                     statements.ORDER_IN_ONE_CALL, order.order_id, order.tenant, order.customer_id,
@@ -157,12 +157,15 @@ def resources(design: str, settings: Settings) -> Resources:
             stack.push_async_callback(pool.close)
             app[keys.KEYS] = Keys(pool, time.monotonic)
             app[keys.SALES] = Sales(pool, time.monotonic)
-            if design.startswith("sync"):
+            if design == "sync":
+                plain = await stack.enter_async_context(asyncpg.create_pool(settings.database_url))
+                app[STORE] = in_transaction(plain.acquire)
+            elif design.startswith("sync"):
                 opened = [await asyncpg.connect(settings.database_url) for _ in range(settings.connections)]
                 for connection in opened:
                     stack.push_async_callback(connection.close)
-                put = in_transaction if design == "sync" else in_one_call
-                app[STORE] = put(Connections(opened))
+                put = in_transaction if design == "sync-tuned" else in_one_call
+                app[STORE] = put(Connections(opened).one)
             else:
                 js = await stack.enter_async_context(
                     await JetStream.connect(settings.nats_url, name=f"bench-{design}")

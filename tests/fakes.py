@@ -6,10 +6,14 @@ import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
+from peakclip.ingest import Outcome
 from peakclip.jetstream import PubAck, StoredMessage
 from peakclip.messages import Order
+from peakclip_api.line import Follower, Line
+from peakclip_api.sales import Sale
 
 
 class ScriptedJetStream:
@@ -68,12 +72,44 @@ class HeldIntake:
     """Takes orders and lets the test say what becomes of each."""
 
     def __init__(self) -> None:
-        self.taken: list[tuple[Order, asyncio.Future[int]]] = []
+        self.taken: list[tuple[Order, Callable[[Outcome], None]]] = []
 
-    def submit(self, order: Order) -> asyncio.Future[int]:
-        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.taken.append((order, answer))
-        return answer
+    def submit(self, order: Order, ended: Callable[[Outcome], None]) -> None:
+        self.taken.append((order, ended))
+
+
+LONG_AGO, FAR_AHEAD = datetime(2020, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+SALE = Sale(
+    "s1",
+    "t1",
+    "p",
+    100,
+    10,
+    10,
+    LONG_AGO,
+    FAR_AHEAD,
+    LONG_AGO.timestamp(),
+    FAR_AHEAD.timestamp(),
+    2,
+    900,
+    "f",
+)
+
+
+class Rumour(Follower):
+    """What other processes have accepted is heard of only when somebody asks."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__(cast("Any", None), line)
+        self._log = line
+        self.elsewhere: list[Order] = []
+        self.fails: Exception | None = None
+
+    async def up_to_date(self) -> None:
+        if self.fails is not None:
+            raise self.fails
+        if self.elsewhere:
+            self._log.add_frame(1_000, self.elsewhere)
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):

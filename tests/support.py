@@ -13,15 +13,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from peakclip import messages, topology
 from peakclip.credentials import store_key
+from peakclip.ingest import Intake, Outcome
 from peakclip.jetstream import JetStream
 from peakclip.messages import Order
 from peakclip.service import Service
 from peakclip.store import query
 from peakclip_api.app import create_app
+from peakclip_api.express import ExpressRunner
 from peakclip_api.settings import ApiSettings
 
 TENANT = "t1"
@@ -93,8 +96,8 @@ async def drain_batch(
         [order.quantity for order in orders],
         frames,
         [order.fingerprint for order in orders],
-        [NOW] * len(orders),
-        NOW,
+        [order.accepted_at for order in orders],
+        NOW.timestamp(),
     )
     return row["created"], row["rejected"], row["repeated"]
 
@@ -122,6 +125,27 @@ async def store_frame(js: JetStream, orders: Sequence[Order], frame_id: str | No
 async def unfinished(js: JetStream, stream: str, consumer: str) -> int:
     state = await js.consumer_state(stream, consumer)
     return state.pending + state.ack_pending
+
+
+def submit(intake: Intake, order: Order) -> asyncio.Future[int]:
+    """Puts an order into the next group; the future holds or raises its outcome."""
+    answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def ended(outcome: Outcome) -> None:
+        if isinstance(outcome, int):
+            answer.set_result(outcome)
+        else:
+            answer.set_exception(outcome)
+
+    intake.submit(order, ended)
+    return answer
+
+
+class _ExpressServer(TestServer):
+    """Serves as `peakclip api` does."""
+
+    async def _make_runner(self, **kwargs: Any) -> web.AppRunner:
+        return ExpressRunner(self.app, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -211,8 +235,10 @@ async def store_keys(database: Any) -> None:
 async def api_process(nats_url: str, database_url: str, **settings: Any) -> AsyncIterator[Api]:
     """An API on a port of its own. Its side tasks must have survived the test."""
     service = Service()
-    app = create_app(ApiSettings(nats_url=nats_url, database_url=database_url, **settings), service)
-    async with TestClient(TestServer(app)) as client:
+    chosen = ApiSettings(nats_url=nats_url, database_url=database_url, **settings)
+    app = create_app(chosen, service)
+    server = _ExpressServer(app) if chosen.express_lane else TestServer(app)
+    async with TestClient(server) as client:
         service.ready()
         try:
             yield Api(client, app, service)

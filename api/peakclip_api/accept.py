@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
+
+import msgspec
 
 from peakclip import messages, telemetry
 from peakclip.errors import PeakclipError
-from peakclip.ingest import Intake, IntakeUnavailableError, SoldOutError
+from peakclip.ingest import Intake, IntakeUnavailableError, Outcome, SoldOutError
 from peakclip.messages import Order
 from peakclip_api.board import Board
 from peakclip_api.line import Entry, Follower, Line
@@ -24,13 +26,34 @@ from peakclip_api.sales import Sale
 _FINAL: Final = (409, 410)  # refusals that a client takes for the last word
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The answer 202."""
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """The answer 202, as it is written."""
 
     order_id: str
     position: int
     eta_seconds: float | None
+    status: str = "queued"
+
+    @property
+    def location(self) -> str:
+        return f"/v1/orders/{self.order_id}"
+
+
+class Begun(msgspec.Struct, frozen=True, gc=False):
+    """An order on the short way."""
+
+    order_id: str
+    started: float  # perf_counter
+
+
+class _InFlight:
+    """An order that is being stored, and who waits for the end of that because they sent the same."""
+
+    __slots__ = ("fingerprint", "waiters")
+
+    def __init__(self, print_: str) -> None:
+        self.fingerprint = print_
+        self.waiters: list[asyncio.Future[None]] = []
 
 
 def fingerprint(customer_id: str, sale_id: str, quantity: int) -> str:
@@ -61,7 +84,7 @@ class Acceptor:
         self._follower = follower
         self._board = board
         self._accept_seconds = telemetry.Gathered(telemetry.ACCEPT)
-        self._in_flight: dict[str, tuple[str, asyncio.Future[int]]] = {}  # order id -> (fingerprint, stored)
+        self._in_flight: dict[str, _InFlight] = {}  # by order id
         self._in_flight_units: dict[tuple[str, str], int] = {}
 
     async def write_metrics(self) -> None:
@@ -73,8 +96,9 @@ class Acceptor:
     def stored(self, seq: int, orders: list[Order]) -> None:
         """A frame of ours is on disk: its orders are in the line, and no longer in flight."""
         self._line.add_own_frame(seq, orders)
+        self._follower.asked()
         for order in orders:
-            self._landed(order.order_id, (order.sale_id, order.customer_id), order.quantity)
+            self._landed(order)
 
     async def accept(self, sale: Sale, customer_id: str, idempotency_key: str, quantity: int) -> Accepted:
         """Returns when the order is on disk. Raises Problem for every refusal."""
@@ -92,6 +116,36 @@ class Acceptor:
         if entry is not None and entry.order.fingerprint != print_:
             raise _reused()
         self._follower.asked()
+        return self._answer(order_id, entry, started)
+
+    def begin(
+        self,
+        sale: Sale,
+        customer_id: str,
+        idempotency_key: str,
+        quantity: int,
+        ended: Callable[[Outcome], None],
+    ) -> Begun | None:
+        """The short way: an order that is new and fits goes into the next group without a task of its own.
+
+        `ended` is called later. None for every other order: `accept` knows what to say to it.
+        """
+        started = time.perf_counter()
+        order_id = messages.order_id(sale.tenant, idempotency_key)
+        if order_id in self._in_flight or self._line.find(order_id) is not None:
+            return None
+        print_ = fingerprint(customer_id, sale.sale_id, quantity)
+        try:
+            self._put_in_line(sale, order_id, customer_id, quantity, print_, ended)
+        except (Problem, SoldOutError):
+            return None
+        return Begun(order_id, started)
+
+    def finish(self, begun: Begun) -> Accepted:
+        """The answer to an order that is on disk."""
+        return self._answer(begun.order_id, self._line.find(begun.order_id), begun.started)
+
+    def _answer(self, order_id: str, entry: Entry | None, started: float) -> Accepted:
         self._accept_seconds.add(time.perf_counter() - started)
         position = self._line.position(entry) if entry is not None else 1
         return Accepted(order_id, position, self.eta_seconds(position))
@@ -128,11 +182,39 @@ class Acceptor:
         it. Two at once would take units twice, and one frame with both would never give the second back.
         """
         while (flying := self._in_flight.get(order_id)) is not None:
-            if flying[0] != print_:
+            if flying.fingerprint != print_:
                 raise _reused()
-            await asyncio.wait([flying[1]])
+            landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            flying.waiters.append(landed)
+            await landed
 
     async def _store(self, sale: Sale, order_id: str, customer_id: str, quantity: int, print_: str) -> None:
+        stored: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def ended(outcome: Outcome) -> None:
+            if not stored.done():  # else the client has left; the order stays accepted
+                stored.set_result(outcome)
+
+        try:
+            self._put_in_line(sale, order_id, customer_id, quantity, print_, ended)
+            outcome = await stored
+        except SoldOutError as exc:
+            outcome = exc
+        if isinstance(outcome, SoldOutError):
+            raise Problem(409, "sold-out", str(outcome))
+        if isinstance(outcome, IntakeUnavailableError):
+            raise retry_later("queue-unavailable", str(outcome))
+
+    def _put_in_line(
+        self,
+        sale: Sale,
+        order_id: str,
+        customer_id: str,
+        quantity: int,
+        print_: str,
+        ended: Callable[[Outcome], None],
+    ) -> None:
+        """Hands a new order over to group commit. Raises Problem outside window and limit, and SoldOutError."""
         now = time.time()
         check_window(sale, now)
         buyer = (sale.sale_id, customer_id)
@@ -140,36 +222,25 @@ class Acceptor:
         if self._line.bought(*buyer) + in_flight + quantity > sale.per_customer_limit:
             raise Problem(409, "limit-reached", f"At most {sale.per_customer_limit} for each customer.")
         order = Order(order_id, sale.tenant, customer_id, sale.sale_id, quantity, print_, now)
-        try:
-            stored = self._intake.submit(order)
-            self._in_flight[order_id] = (print_, stored)
-            self._in_flight_units[buyer] = in_flight + quantity
-            try:
-                # Shielded: the client may leave, the order is accepted all the same.
-                await asyncio.shield(stored)
-            finally:
-                if stored.done():
-                    self._landed(order_id, buyer, quantity)
-                else:
-                    stored.add_done_callback(lambda done: self._left_alone(done, order_id, buyer, quantity))
-        except SoldOutError as exc:
-            raise Problem(409, "sold-out", str(exc)) from None
-        except IntakeUnavailableError as exc:
-            raise retry_later("queue-unavailable", str(exc)) from None
 
-    def _left_alone(
-        self, stored: asyncio.Future[int], order_id: str, buyer: tuple[str, str], quantity: int
-    ) -> None:
-        """Nobody waits for this order any more, so its outcome is looked at here."""
-        if not stored.cancelled():
-            stored.exception()
-        self._landed(order_id, buyer, quantity)
+        def landed(outcome: Outcome) -> None:
+            self._landed(order)
+            ended(outcome)
 
-    def _landed(self, order_id: str, buyer: tuple[str, str], quantity: int) -> None:
+        self._intake.submit(order, landed)
+        self._in_flight[order_id] = _InFlight(print_)
+        self._in_flight_units[buyer] = in_flight + quantity
+
+    def _landed(self, order: Order) -> None:
         """The order's storing has ended, well or not. Saying so twice changes nothing."""
-        if self._in_flight.pop(order_id, None) is None:
+        flying = self._in_flight.pop(order.order_id, None)
+        if flying is None:
             return
-        left = self._in_flight_units.get(buyer, 0) - quantity
+        for waiter in flying.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        buyer = (order.sale_id, order.customer_id)
+        left = self._in_flight_units.get(buyer, 0) - order.quantity
         if left > 0:
             self._in_flight_units[buyer] = left
         else:

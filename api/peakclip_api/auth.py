@@ -6,11 +6,12 @@ A remembered key keeps working while PostgreSQL is away; a revoked one stops wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
+from multidict import istr
 
 from peakclip.credentials import hash_key
 from peakclip.store import DATABASE_AWAY, query
@@ -18,7 +19,7 @@ from peakclip_api.problems import Problem, retry_later
 
 FRESH_SECONDS: Final = 10.0
 MOST_REMEMBERED: Final = 50_000
-CUSTOMER_HEADER: Final = "Peakclip-Customer"
+CUSTOMER_HEADER: Final = istr("Peakclip-Customer")
 MAX_CUSTOMER_LENGTH: Final = 128
 
 
@@ -82,13 +83,13 @@ async def credential_of(request: web.Request, keys: Keys) -> Credential:
     return keys.remembered(header) or await keys.look_up(header)
 
 
-def customer_of(request: web.Request, credential: Credential) -> str:
+def customer_of(headers: Mapping[str, str], credential: Credential) -> str:
     """The customer this request acts for: the credential's own, or the one that a service names."""
     if credential.role == "customer":
         return credential.subject
     if credential.role != "service":
         raise Problem(403, "forbidden", f"A credential with role {credential.role!r} cannot place orders.")
-    customer = request.headers.get(CUSTOMER_HEADER, "")
+    customer = headers.get(CUSTOMER_HEADER, "")
     if not customer or len(customer) > MAX_CUSTOMER_LENGTH or not customer.isprintable():
         raise Problem(
             400,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final, TypeVar
 
 import msgspec
-from aiohttp import web
+from multidict import istr
 
 from peakclip_api.problems import Problem
 
-KEY_HEADER: Final = "Idempotency-Key"
+KEY_HEADER: Final = istr("Idempotency-Key")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _FIELD: Final = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
 _T = TypeVar("_T")
@@ -33,9 +34,9 @@ def decode_body(body: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
         raise Problem(400, "malformed-json", f"The body is not JSON: {exc}.") from None
 
 
-def idempotency_key(request: web.Request) -> str:
+def idempotency_key(headers: Mapping[str, str]) -> str:
     """Raises Problem 400 when the header is missing or not 1 to 255 visible ASCII characters."""
-    key = request.headers.get(KEY_HEADER)
+    key = headers.get(KEY_HEADER)
     if key is None or not _KEY.fullmatch(key):
         raise Problem(
             400,

@@ -67,20 +67,22 @@ class Line:
 
     def add_frame(self, seq: int, orders: Iterable[Order]) -> None:
         """Takes in a stored frame."""
-        before = self.total
+        before = ordinal = self.total
+        entries, bought, early_releases = self._entries, self._bought, self._early_releases
         for order in orders:
-            self.total += 1
-            if order.order_id in self._entries:
+            ordinal += 1
+            order_id = order.order_id
+            if order_id in entries:
                 continue  # admitted twice: the database keeps the first and returns the other's units
-            entry = Entry(order, self.total)
-            self._entries[order.order_id] = entry
-            if order.order_id in self._early_releases:
-                del self._early_releases[order.order_id]
+            entries[order_id] = entry = Entry(order, ordinal)
+            if early_releases and order_id in early_releases:
+                del early_releases[order_id]
                 entry.released = True
                 continue
             buyer = (order.sale_id, order.customer_id)
-            self._bought[buyer] = self._bought.get(buyer, 0) + order.quantity
-        self._frames[seq] = self.total - before
+            bought[buyer] = bought.get(buyer, 0) + order.quantity
+        self.total = ordinal
+        self._frames[seq] = ordinal - before
 
     def find(self, order_id: str) -> Entry | None:
         return self._entries.get(order_id)

@@ -12,6 +12,7 @@ from aiohttp import web
 from peakclip.service import Service, run_service
 from peakclip_api import keys
 from peakclip_api.app import create_app
+from peakclip_api.express import ExpressRunner
 from peakclip_api.settings import ApiSettings
 
 log = structlog.get_logger()
@@ -31,7 +32,8 @@ def command(host: str | None, port: int | None) -> None:
 async def serve(settings: ApiSettings, service: Service) -> None:
     """Serves until asked to stop: then not ready, no new connections, every waiting request answered."""
     app = create_app(settings, service)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=DRAIN_SECONDS)
+    runner_of = ExpressRunner if settings.express_lane else web.AppRunner
+    runner = runner_of(app, access_log=None, handle_signals=False, shutdown_timeout=DRAIN_SECONDS)
     starting = asyncio.create_task(runner.setup(), name="start-up")
     stopping = asyncio.create_task(service.stopping.wait(), name="stop")
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -57,4 +59,4 @@ def _settle_garbage_collector() -> None:
     """What start-up has built stays, so it is not looked through again; and a request leaves no cycles behind."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(100_000, 50, 1_000)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
+
+EpochSeconds = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]  # up to the end of the year 9999
 
 
 class Order(msgspec.Struct, frozen=True, gc=False):
@@ -21,7 +24,7 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     sale_id: str
     quantity: int
     fingerprint: str  # of customer and request body: tells a retry from a reused key
-    accepted_at: float  # epoch seconds, the API's clock
+    accepted_at: EpochSeconds  # the API's clock
 
 
 class WorkerTelemetry(msgspec.Struct, frozen=True):

@@ -32,10 +32,13 @@ from peakclip_worker.relay import Relay
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-async def api(js: JetStream, database: Any, nats_url: str, fresh_database_url: str) -> AsyncIterator[Api]:
+@pytest.fixture(params=[True, False], ids=["express-lane", "long-way"])
+async def api(
+    js: JetStream, database: Any, nats_url: str, fresh_database_url: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Api]:
+    """Both ways must say and do the same."""
     await store_keys(database)
-    async with api_process(nats_url, fresh_database_url) as one:
+    async with api_process(nats_url, fresh_database_url, express_lane=request.param) as one:
         yield one
 
 

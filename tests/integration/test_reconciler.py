@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pytest
-from support import make_order, new_name, offer, on_offer, store_frame, unfinished, until
+from support import make_order, new_name, offer, on_offer, store_frame, submit, unfinished, until
 
 from peakclip import topology
 from peakclip.errors import OutcomeUnknownError
@@ -261,7 +261,7 @@ async def stopped_process(nats_url: str) -> AsyncIterator[tuple[Stopped, Intake,
 async def test_a_process_that_dies_between_reservation_and_frame(js: JetStream, nats_url: str) -> None:
     await offer(js, 10)
     async with stopped_process(nats_url) as (api, intake, _):
-        answers = [intake.submit(make_order(quantity=2)) for _ in range(3)]
+        answers = [submit(intake, make_order(quantity=2)) for _ in range(3)]
         await api.reserved.wait()
         assert await on_offer(js) == 4
     assert all(isinstance(answer.exception(), IntakeUnavailableError) for answer in answers)
@@ -274,7 +274,7 @@ async def test_a_process_that_wakes_up_too_late_is_fenced_off(js: JetStream, nat
     """Its clients are told to retry, its orders are nowhere, its units are sold to others."""
     await offer(js, 10)
     async with stopped_process(nats_url) as (api, intake, stored):
-        answer = intake.submit(make_order(quantity=4))
+        answer = submit(intake, make_order(quantity=4))
         await api.reserved.wait()
         async with running(js):
             await until(lambda: settled(js))
@@ -291,7 +291,7 @@ async def test_a_process_that_wakes_up_too_late_is_fenced_off(js: JetStream, nat
 async def test_a_process_that_is_slow_but_in_time_has_its_frame(js: JetStream, nats_url: str) -> None:
     await offer(js, 10)
     async with stopped_process(nats_url) as (api, intake, stored), running(js, grace_seconds=60):
-        answer = intake.submit(make_order(quantity=4))
+        answer = submit(intake, make_order(quantity=4))
         await api.reserved.wait()
         api.go_on.set()
         assert await asyncio.wait_for(answer, 5) == 1

@@ -12,6 +12,7 @@ for example -(0 + (-64)) = +64 when the process died before it published a frame
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ log = structlog.get_logger()
 
 MOST_HELD: Final = 10_000
 FETCH: Final = 256
+LOOK_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -100,19 +102,22 @@ class Reconciler:
         self.settled_until = 0.0  # epoch seconds: every reservation made before has been settled
 
     async def run(self, service: Service) -> None:
+        """Looks once in a while: nothing here is urgent, and accepting must not pay for it."""
         while not service.stopping.is_set():
             try:
-                if len(self._open) < MOST_HELD:
-                    messages = await self._pull.fetch(FETCH, min(1.0, self._grace))
+                while len(self._open) < MOST_HELD:
+                    messages = await self._pull.fetch(FETCH, 0.05)
                     await self._take_in(messages, time.time())
-                else:
-                    await asyncio.sleep(0.5)
+                    if len(messages) < FETCH:
+                        break
                 now = time.time()
                 await self._settle_due(now)
                 await self._note_progress(now)
             except PeakclipError as exc:
                 log.warning("reconciler_retries", error=repr(exc))
-                await asyncio.sleep(0.5)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(LOOK_SECONDS, self._grace / 2)):
+                    await service.stopping.wait()
 
     async def _take_in(self, messages: Sequence[InMessage], now: float) -> None:
         others = []

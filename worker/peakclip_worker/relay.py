@@ -33,7 +33,7 @@ PLAIN_UP_TO: Final = 4
 
 # Accepting goes first: while the queue behind is long, the frames of a burst may wait a little to be taken apart.
 ENOUGH_QUEUED: Final = 1_024  # orders; a drain of 10,000/s needs a tenth of a second for them
-LONGEST_HOLD_SECONDS: Final = 1.5
+LONGEST_HOLD_SECONDS: Final = 5.0
 HOLD_POLL_SECONDS: Final = 0.05
 
 

@@ -24,7 +24,7 @@ class SeckillOrderRequest(msgspec.Struct, forbid_unknown_fields=True):
     quantity: Annotated[int, msgspec.Meta(ge=1, le=MAX_QUANTITY)] = 1
 
 
-_decoder = msgspec.json.Decoder(SeckillOrderRequest)
+order_decoder: Final = msgspec.json.Decoder(SeckillOrderRequest)
 
 
 def add_routes(app: web.Application) -> None:
@@ -35,24 +35,18 @@ def add_routes(app: web.Application) -> None:
 async def create_seckill_order(request: web.Request) -> web.Response:
     app = request.app
     credential = await credential_of(request, app[keys.KEYS])
-    customer_id = customer_of(request, credential)
-    key = idempotency_key(request)
-    wanted = decode_body(await request.read() or b"{}", _decoder)
+    customer_id = customer_of(request.headers, credential)
+    key = idempotency_key(request.headers)
+    wanted = decode_body(await request.read() or b"{}", order_decoder)
     sale_id = request.match_info["sale_id"]
     sale = app[keys.SALES].remembered(sale_id) or await app[keys.SALES].get(sale_id)
     if sale is None or sale.tenant != credential.tenant:
         raise Problem(404, "sale-not-found", "There is no such sale.")
     accepted = await app[keys.ACCEPTOR].accept(sale, customer_id, key, wanted.quantity)
-    body = {
-        "order_id": accepted.order_id,
-        "status": "queued",
-        "position": accepted.position,
-        "eta_seconds": accepted.eta_seconds,
-    }
     return web.Response(
-        body=msgspec.json.encode(body),
+        body=msgspec.json.encode(accepted),
         status=202,
-        headers={"Location": f"/v1/orders/{accepted.order_id}", "Content-Type": "application/json"},
+        headers={"Location": accepted.location, "Content-Type": "application/json"},
     )
 
 

@@ -49,7 +49,7 @@ async def create_sale(request: web.Request) -> web.Response:
     app = request.app
     credential = await credential_of(request, app[keys.KEYS])
     require_role(credential, "admin")
-    key = idempotency_key(request)
+    key = idempotency_key(request.headers)
     wanted = decode_body(await request.read(), _decoder)
     _check_times(wanted)
     sale_id = "s" + hashlib.blake2b(f"{credential.tenant}\0{key}".encode(), digest_size=10).hexdigest()

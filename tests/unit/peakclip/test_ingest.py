@@ -9,7 +9,7 @@ import pytest
 from fakes import ScriptedJetStream, on_virtual_clock
 from hypothesis import given
 from hypothesis import strategies as st
-from support import make_order
+from support import make_order, submit
 
 from peakclip import topology
 from peakclip.errors import OutcomeUnknownError, RefusedError, UnavailableError
@@ -55,7 +55,7 @@ class Counter:
 
     async def outcomes(self, *orders: Order) -> list[int | BaseException]:
         """What each is told: the frame's sequence or the error."""
-        answers = [self.intake.submit(order) for order in orders]
+        answers = [submit(self.intake, order) for order in orders]
         return list(await asyncio.gather(*answers, return_exceptions=True))
 
     async def settled(self) -> None:
@@ -116,9 +116,9 @@ async def test_a_frame_holds_no_more_than_it_may() -> None:
 async def test_what_comes_while_a_frame_is_in_flight_makes_up_the_next() -> None:
     js = ScriptedJetStream(s1=10)
     async with running(js) as counter:
-        first = counter.intake.submit(make_order())
+        first = submit(counter.intake, make_order())
         await js.published.wait()
-        others = [counter.intake.submit(make_order()) for _ in range(5)]
+        others = [submit(counter.intake, make_order()) for _ in range(5)]
         assert [await first, *[await one for one in others]] == [1, 2, 2, 2, 2, 2]
 
 
@@ -149,7 +149,7 @@ async def test_a_sale_that_is_sold_out_is_asked_once_a_second() -> None:
         await counter.outcomes(make_order(), make_order())
         asked = len(counter.js.increments)
         with pytest.raises(SoldOutError):
-            counter.intake.submit(make_order())
+            submit(counter.intake, make_order())
         assert len(counter.js.increments) == asked
         counter.js.counters["s1"] += 1  # somebody's order was cancelled
         await asyncio.sleep(SOLD_OUT_PROBE_SECONDS)
@@ -297,7 +297,7 @@ async def test_nobody_is_left_without_an_answer_when_the_process_stops() -> None
     js.publishing = [UNKNOWN] * 1_000
     counter = Counter(js, in_flight=2)
     task = asyncio.create_task(counter.intake.run())
-    answers = [counter.intake.submit(make_order()) for _ in range(600)]
+    answers = [submit(counter.intake, make_order()) for _ in range(600)]
     await js.published.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -311,7 +311,7 @@ async def test_nobody_is_left_without_an_answer_by_a_defect_either() -> None:
     js.incrementing = [ZeroDivisionError()]
     counter = Counter(js, in_flight=1)
     task = asyncio.create_task(counter.intake.run())
-    answers = [counter.intake.submit(make_order()) for _ in range(600)]
+    answers = [submit(counter.intake, make_order()) for _ in range(600)]
     told = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 1)
     assert {type(one) for one in told} == {IntakeUnavailableError}
     with pytest.raises(ExceptionGroup):  # the process stops by it, loudly

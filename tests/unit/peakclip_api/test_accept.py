@@ -2,54 +2,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgspec
 import pytest
-from fakes import HeldIntake
+from fakes import SALE, HeldIntake, Rumour
 
 from peakclip.errors import OutcomeUnknownError, UnavailableError
 from peakclip.ingest import IntakeUnavailableError, SoldOutError
-from peakclip.messages import Order
 from peakclip_api.accept import Accepted, Acceptor, check_window, fingerprint
 from peakclip_api.board import Board
-from peakclip_api.line import Follower, Line
+from peakclip_api.line import Line
 from peakclip_api.problems import Problem
-from peakclip_api.sales import Sale
-
-LONG_AGO, FAR_AHEAD = datetime(2020, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-SALE = Sale(
-    "s1",
-    "t1",
-    "p",
-    100,
-    10,
-    10,
-    LONG_AGO,
-    FAR_AHEAD,
-    LONG_AGO.timestamp(),
-    FAR_AHEAD.timestamp(),
-    2,
-    900,
-    "f",
-)
-
-
-class Rumour(Follower):
-    """What other processes have accepted is heard of only when somebody asks."""
-
-    def __init__(self, line: Line) -> None:
-        super().__init__(cast("Any", None), line)
-        self._log = line
-        self.elsewhere: list[Order] = []
-        self.fails: Exception | None = None
-
-    async def up_to_date(self) -> None:
-        if self.fails is not None:
-            raise self.fails
-        if self.elsewhere:
-            self._log.add_frame(1_000, self.elsewhere)
 
 
 class Desk:
@@ -70,13 +34,13 @@ class Desk:
 
     async def stored(self, number: int) -> None:
         """The order taken as number `number` is on disk."""
-        order, answer = self.intake.taken[number]
+        order, ended = self.intake.taken[number]
         self.line.add_own_frame(number + 1, [order])
-        answer.set_result(number + 1)
+        ended(number + 1)
         await turns()
 
-    async def fails(self, number: int, error: Exception) -> None:
-        self.intake.taken[number][1].set_exception(error)
+    async def fails(self, number: int, error: SoldOutError | IntakeUnavailableError) -> None:
+        self.intake.taken[number][1](error)
         await turns()
 
 

@@ -16,7 +16,7 @@ from peakclip.jetstream import InMessage
 from peakclip.messages import encode_frame
 from peakclip_worker.dead_letters import _storable
 from peakclip_worker.outbox import event_headers
-from peakclip_worker.pools.orders import OrdersPool, _time
+from peakclip_worker.pools.orders import OrdersPool
 from peakclip_worker.reconciler import Movements, correction, is_late
 from peakclip_worker.relay import ENOUGH_QUEUED, LONGEST_HOLD_SECONDS, may_wait, take_apart
 
@@ -115,13 +115,6 @@ async def test_suspects_go_alone_and_others_stay_together() -> None:
     assert together(pool, 3, 4, 5) == [3]
     assert together(pool, 1, 2, 3, 4) == [1, 2]
     assert together(pool, 5, 6) == [5, 6]
-
-
-def test_a_time_beyond_the_calendar_is_a_value_error_and_no_lost_connection() -> None:
-    assert _time(1_800_000_000.5).timestamp() == 1_800_000_000.5
-    for nonsense in (1e12, 1e17, 1e300, -1e17):
-        with pytest.raises(OverflowError):
-            _time(nonsense)
 
 
 # -- what is written ---------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -27,7 +26,6 @@ log = structlog.get_logger()
 POOL: Final = topology.ORDERS_POOL
 MAX_ATTEMPTS: Final = 3
 LONGEST_HOLD_SECONDS: Final = 2.0
-_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 class OrdersPool:
@@ -67,7 +65,7 @@ class OrdersPool:
             return await self._isolate(batch, exc)
         except (*DATABASE_AWAY, *DATABASE_UNFIT) as exc:
             return await self._hold(batch, exc)
-        except (asyncpg.PostgresError, OverflowError) as exc:
+        except asyncpg.PostgresError as exc:
             return await self._isolate(batch, exc)
         self._holds = 0
         for message in batch:
@@ -90,8 +88,8 @@ class OrdersPool:
             [order.quantity for order in orders],
             [message.headers.get(topology.FRAME_HEADER, "") for message in messages],
             [order.fingerprint for order in orders],
-            [_time(order.accepted_at) for order in orders],
-            _time(started_at),
+            [order.accepted_at for order in orders],
+            started_at,
         )
         for outcome in ("created", "rejected", "repeated"):
             if row[outcome]:
@@ -129,8 +127,3 @@ class OrdersPool:
                 return BatchResult([], batch, 0, time.monotonic() - since)
             except (*DATABASE_AWAY, *DATABASE_UNFIT):
                 delay = min(1.0, delay * 2)
-
-
-def _time(epoch_seconds: float) -> datetime:
-    """Raises OverflowError beyond the calendar, where `fromtimestamp` may raise what a lost connection does."""
-    return _EPOCH + timedelta(seconds=epoch_seconds)

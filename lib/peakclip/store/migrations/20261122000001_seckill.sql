@@ -84,13 +84,15 @@ create table dead_letters (
 -- Locking the sales first lets one batch at a time pass per sale; the statements after it read settled rows.
 -- Answers how many were created (pending_payment), rejected (with a reason in the row) and repeated: the row was
 -- there already, by a redelivery or by a second admission of the same order, whose reservation is then given back
--- exactly once.
+-- exactly once. Times are epoch seconds.
 create function drain_seckill(
   p_order_id uuid[], p_tenant text[], p_customer_id text[], p_sale_id text[], p_quantity integer[],
-  p_frame_id text[], p_fingerprint text[], p_accepted_at timestamptz[], p_started_at timestamptz
+  p_frame_id text[], p_fingerprint text[], p_accepted_at double precision[], p_started_at double precision
 ) returns table (created bigint, rejected bigint, repeated bigint) language plpgsql
--- The arrays' lengths are unknown to the planner, which then nests loops over hundreds of rows.
+-- The arrays' lengths are unknown to the planner, which then nests loops over hundreds of rows; and a plan that was
+-- made while the table was small must not read all of it once it has grown.
 set enable_nestloop = off
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
@@ -103,17 +105,24 @@ begin
     select * from unnest(p_order_id, p_tenant, p_customer_id, p_sale_id, p_quantity, p_frame_id, p_fingerprint,
                          p_accepted_at) with ordinality
       as i (order_id, tenant, customer_id, sale_id, quantity, frame_id, fingerprint, accepted_at, n)
+  ), known as materialized (
+    select o.order_id from orders o where o.order_id = any(p_order_id)
   ), fresh as (
     select distinct on (i.order_id) i.* from incoming i
-    where (select true from orders o where o.order_id = i.order_id) is null  -- one index look-up each
+    where not exists (select from known k where k.order_id = i.order_id)
     order by i.order_id, i.n
+  ), bought as materialized (
+    select o.sale_id, o.customer_id, sum(o.quantity) as quantity from orders o
+    where o.sale_id = any(p_sale_id) and o.customer_id = any(p_customer_id)
+      and o.status in ('pending_payment', 'paid')
+    group by o.sale_id, o.customer_id
   ), within_limit as (
     select f.*, s.available, s.pay_within_seconds, s.sale_id is null as unknown_sale,
            sum(f.quantity) over (partition by f.sale_id, f.customer_id order by f.n)
-             + coalesce((select sum(o.quantity) from orders o
-                         where o.sale_id = f.sale_id and o.customer_id = f.customer_id
-                           and o.status in ('pending_payment', 'paid')), 0) <= s.per_customer_limit as within
-    from fresh f left join sales s on s.sale_id = f.sale_id
+             + coalesce(b.quantity, 0) <= s.per_customer_limit as within
+    from fresh f
+    left join sales s on s.sale_id = f.sale_id
+    left join bought b on b.sale_id = f.sale_id and b.customer_id = f.customer_id
   ), judged as (
     select w.*,
            -- units left for this order after all earlier ones of the batch
@@ -127,7 +136,7 @@ begin
            case when j.unknown_sale then 'unknown-sale'
                 when not j.within then 'limit-reached'
                 when j.quantity > j.left_over then 'sold-out' end,
-           j.frame_id, j.fingerprint, j.accepted_at, p_started_at,
+           j.frame_id, j.fingerprint, to_timestamp(j.accepted_at), to_timestamp(p_started_at),
            case when j.within and j.quantity <= j.left_over
                 then clock_timestamp() + make_interval(secs => j.pay_within_seconds) end
     from judged j
@@ -143,9 +152,8 @@ begin
     insert into outbox (message_id, subject, payload)
     select i.order_id || case i.status when 'rejected' then ':rejected' else ':created' end,
            case i.status when 'rejected' then 'order.rejected' else 'order.created' end,
-           json_build_object('order_id', i.order_id, 'tenant', i.tenant, 'customer_id', i.customer_id,
-                             'sale_id', i.sale_id, 'quantity', i.quantity, 'status', i.status, 'reason', i.reason,
-                             'expires_at', i.expires_at, 'at', i.committed_at)::text
+           (select row_to_json(e) from (select i.order_id, i.tenant, i.customer_id, i.sale_id, i.quantity, i.status,
+                                               i.reason, i.expires_at, i.committed_at as at) e)::text
     from inserted i
   ), given_back as (
     -- A rejection for stock means that more was offered than there is: only what is really left goes back.

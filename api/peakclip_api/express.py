@@ -1,0 +1,227 @@
+"""The express lane: an ordinary order is accepted without a task, a `Request` or a `Response` of its own.
+
+    bytes ─▶ aiohttp's parser ─▶ Sieve ─┬─ a new order that fits ─▶ Acceptor.begin ─▶ its frame is on disk ─▶ bytes
+                                        └─ everything else ───────▶ aiohttp's application, as always
+
+Who is in a hurry is in the ordinary case: known key, known sale, new order, units left. Only that case is judged
+here, by the same functions as on the long way; whatever is unusual, from a missing header to a sold-out sale, is
+handed to the application untouched and answered there. So there is one place for each rule, and this one holds none.
+
+aiohttp's handling of a request costs more than everything Peakclip does for it (docs/explanation/accept-profile.md).
+`PEAKCLIP_EXPRESS_LANE=false` sends every request the long way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+from aiohttp import StreamReader, hdrs, web
+from aiohttp.http import HttpVersion11, RawRequestMessage
+from multidict import istr
+
+from peakclip.ingest import IntakeUnavailableError, Outcome, SoldOutError
+from peakclip_api import keys
+from peakclip_api.accept import Acceptor, Begun
+from peakclip_api.auth import Keys, customer_of
+from peakclip_api.body import decode_body, idempotency_key
+from peakclip_api.problems import Problem, retry_later
+from peakclip_api.routes.orders import order_decoder
+from peakclip_api.sales import Sales
+
+_PREFIX: Final = "/v1/sales/"
+_SUFFIX: Final = "/orders"
+_AUTHORIZATION: Final = istr(hdrs.AUTHORIZATION)
+_EXPECT: Final = istr(hdrs.EXPECT)
+_encode: Final = msgspec.json.Encoder().encode
+_LONGEST_BODY: Final = 512  # bytes; an order has some 20
+_Message = tuple[RawRequestMessage, StreamReader]
+
+
+class ExpressLane:
+    """What the connections of a process share."""
+
+    def __init__(self, keys: Keys, sales: Sales, acceptor: Acceptor) -> None:
+        self._keys = keys
+        self._sales = sales
+        self._acceptor = acceptor
+        self._head_of = 0  # epoch second
+        self._head = b""
+
+    def begin(
+        self, message: RawRequestMessage, body: bytes, ended: Callable[[Outcome], None]
+    ) -> Begun | None:
+        """None for everything that is not an ordinary order; else `ended` is called later."""
+        headers = message.headers
+        sale = self._sales.remembered(message.path[len(_PREFIX) : -len(_SUFFIX)])
+        credential = self._keys.remembered(headers.get(_AUTHORIZATION))
+        if sale is None or credential is None or sale.tenant != credential.tenant:
+            return None
+        try:
+            wanted = decode_body(body or b"{}", order_decoder)
+            customer_id = customer_of(headers, credential)
+            return self._acceptor.begin(sale, customer_id, idempotency_key(headers), wanted.quantity, ended)
+        except Problem:
+            return None
+
+    def answer(self, begun: Begun, outcome: Outcome) -> bytes | None:
+        """The whole response, 202 or 503. None for a sold-out sale: perhaps another process has accepted this very
+        order, and the long way finds out."""
+        if isinstance(outcome, SoldOutError):
+            return None
+        if isinstance(outcome, IntakeUnavailableError):
+            return _refusal(retry_later("queue-unavailable", str(outcome)))
+        accepted = self._acceptor.finish(begun)
+        body = _encode(accepted)
+        return b"%bLocation: %b\r\nContent-Length: %d\r\n\r\n%b" % (
+            self._same_for_a_second(), accepted.location.encode(), len(body), body
+        )  # fmt: skip
+
+    def _same_for_a_second(self) -> bytes:
+        now = int(time.time())
+        if now != self._head_of:
+            self._head_of = now
+            date = email.utils.formatdate(now, usegmt=True)
+            self._head = (
+                f"HTTP/1.1 202 Accepted\r\nDate: {date}\r\nContent-Type: application/json\r\n".encode()
+            )
+        return self._head
+
+
+def is_order(message: RawRequestMessage, payload: StreamReader) -> bool:
+    """Whether a request looks like an ordinary order, here with all of its body, that needs nothing special."""
+    return (
+        message.path.startswith(_PREFIX)
+        and message.path.endswith(_SUFFIX)
+        and message.method == hdrs.METH_POST
+        and message.version == HttpVersion11
+        and not (message.should_close or message.upgrade or message.chunked or message.compression)
+        and _EXPECT not in message.headers
+        and payload.is_eof()
+        and payload.total_bytes <= _LONGEST_BODY
+    )
+
+
+def _refusal(problem: Problem) -> bytes:
+    response = problem.response()
+    lines = [f"HTTP/1.1 {response.status} {response.reason}"]
+    lines += [f"{name}: {value}" for name, value in response.headers.items()]
+    lines += [f"Content-Length: {response.content_length}"]
+    return b"%b\r\n\r\n%b" % ("\r\n".join(lines).encode(), response.body)  # type: ignore[str-format]
+
+
+class _Sieve:
+    """Stands before the connection's parser and takes out what goes by the express lane."""
+
+    def __init__(self, parser: Any, sift: Callable[[Sequence[_Message]], Sequence[_Message]]) -> None:
+        self._parser = parser
+        self._sift = sift
+        self.message_consumed = parser.message_consumed
+
+    def feed_data(self, data: bytes) -> tuple[Sequence[_Message], bool, bytes]:
+        messages, upgraded, tail = self._parser.feed_data(data)
+        return (self._sift(messages) if messages else messages), upgraded, tail
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+
+class OrderConnection(web.RequestHandler):
+    """A client's connection. At most one order of it is on the express lane; what comes behind it waits."""
+
+    __slots__ = ("_answered", "_begun", "_behind", "_body", "_lane", "_message")
+
+    def __init__(self, manager: web.Server, lane: ExpressLane, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(manager, loop=loop, access_log=None)  # type: ignore[arg-type]
+        self._lane = lane
+        self._begun: Begun | None = None  # the order on the express lane, and its request:
+        self._message: RawRequestMessage | None = None
+        self._body = b""
+        self._behind: list[_Message] = []
+        self._answered: asyncio.Future[None] | None = None  # while the process stops
+        self._parser: Any = _Sieve(self._parser, self._sift)
+
+    def _sift(self, messages: Sequence[_Message]) -> Sequence[_Message]:
+        """Takes an ordinary order out of what has arrived. Returns what is for the long way."""
+        if self._begun is not None:  # answers leave in the order of the requests
+            self._behind += messages
+            self._pause_reading_for_buffer()
+            return ()
+        message, payload = messages[0]
+        waits_for_a_request = self._waiter is not None and not self._waiter.done()
+        if len(messages) != 1 or not waits_for_a_request or not is_order(message, payload):
+            return messages
+        body = payload.read_nowait()
+        self._begun = self._lane.begin(message, body, self._ended)
+        if self._begun is None:
+            return ((message, self._payload_of(body)),)
+        self._message, self._body = message, body
+        return ()
+
+    def _ended(self, outcome: Outcome) -> None:
+        """The order's storing has ended, well or not."""
+        begun, self._begun = self._begun, None
+        message, self._message = self._message, None
+        behind, self._behind = self._behind, []
+        if self._answered is not None:
+            self._answered.set_result(None)
+        if begun is None or message is None or self.transport is None:
+            return  # the client has left; the order stays accepted
+        answer = self._lane.answer(begun, outcome)
+        if answer is None:
+            behind.insert(0, (message, self._payload_of(self._body)))
+        else:
+            self.transport.write(answer)
+            self._parser.message_consumed()
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if behind:
+            self._go_the_long_way(behind)
+
+    def _go_the_long_way(self, messages: Sequence[_Message]) -> None:
+        if self._close or self._waiter is None:
+            return  # the process is stopping: the connection ends, and the client tries again
+        self._messages.extend(messages)
+        if not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _payload_of(self, body: bytes) -> StreamReader:
+        """A body that was read, as the application expects it."""
+        payload = StreamReader(self, self._read_bufsize, loop=self._loop)
+        payload.feed_data(body)
+        payload.feed_eof()
+        return payload
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        if self._begun is not None:
+            self._answered = self._loop.create_future()
+            await asyncio.wait([self._answered], timeout=timeout)
+        await super().shutdown(timeout)
+
+
+class _ExpressServer(web.Server):
+    """Makes the connections of an application that listens."""
+
+    def __init__(self, server: web.Server, lane: ExpressLane) -> None:
+        super().__init__(
+            server.request_handler,
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+        )
+        self._lane = lane
+
+    def __call__(self) -> OrderConnection:
+        return OrderConnection(self, self._lane, loop=self._loop)
+
+
+class ExpressRunner(web.AppRunner):
+    """Runs the application; its connections have an express lane."""
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        return _ExpressServer(
+            server, ExpressLane(self.app[keys.KEYS], self.app[keys.SALES], self.app[keys.ACCEPTOR])
+        )
