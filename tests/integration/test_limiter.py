@@ -84,7 +84,7 @@ class Crew:
             await self.started.wait()
 
     async def until_rate(self, wanted: float, seconds: float = 20.0) -> None:
-        """Until the workers together start as many in a second: those that lost their connection come back one by one."""
+        """Until the workers together start so many in a second: whoever lost the connection comes back in time."""
         deadline = time.monotonic() + seconds
         while not near(found := await self.measured(1.0), wanted):
             assert time.monotonic() < deadline, f"{found:.0f}/s instead of {wanted:.0f}/s after {seconds} s"
