@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
@@ -27,43 +26,43 @@ from benchmarks.probes import Cost, Watch, calibrate
 from peakclip import ingest, messages, telemetry
 from peakclip.jetstream import JetStream
 from peakclip.service import Service, run_service
-from peakclip_api import accept, line, main, sales
-from peakclip_api.routes import orders
+from peakclip_api import accept, auth, express, line, main, sales
 from peakclip_api.settings import ApiSettings
 
 # (stage, where the name is looked up, names): in the words of the table.
-PARSE: Final = "HTTP: parse the request"
-FRAMEWORK: Final = "HTTP: framework (request object, route, middleware, tasks)"
-WRITE: Final = "HTTP: write the response"
-HANDLER: Final = "Handler, body of the answer"
+PARSE: Final = "HTTP: read and parse the request (aiohttp)"
+LANE: Final = "Express lane: which way, body of the answer"
+WRITE: Final = "HTTP: write the answer to the socket"
 AUTH: Final = "Authentication, customer"
-VALIDATION: Final = "Read and validate the body"
-IDEMPOTENCY: Final = "Idempotency: key, order id, fingerprint, repeats"
+VALIDATION: Final = "Validate the body"
+IDEMPOTENCY: Final = "Idempotency: key, order id, fingerprint"
 SALE: Final = "Sale, window, customer's limit"
-BOOKKEEPING: Final = "Accept: checks in order, futures, answer"
+BOOKKEEPING: Final = "Accept: checks in order, what is in flight"
 METRICS: Final = "Metrics"
-GROUP: Final = "Group commit: gather, encode the frame, wake the waiting"
+GROUP: Final = "Group commit: gather, encode the frame, tell the waiting"
 LINE: Final = "Line: own frames, position, the log read back"
 NATS: Final = "NATS client: reserve, publish, read"
 STAGES: Final[tuple[tuple[str, Any, tuple[str, ...]], ...]] = (
     (PARSE, RequestHandler, ("data_received",)),
-    (FRAMEWORK, RequestHandler, ("start", "_handle_request")),
-    (WRITE, RequestHandler, ("finish_response",)),
-    (HANDLER, orders, ("create_seckill_order",)),
-    (AUTH, orders, ("credential_of", "customer_of")),
-    (VALIDATION, orders, ("decode_body",)),
-    (VALIDATION, web.BaseRequest, ("read",)),
-    (IDEMPOTENCY, orders, ("idempotency_key",)),
+    (PARSE, express._Sieve, ("feed_data",)),
+    (LANE, express.OrderConnection, ("_sift",)),
+    (LANE, express, ("is_order",)),
+    (LANE, express.ExpressLane, ("begin", "answer")),
+    (WRITE, express.OrderConnection, ("_ended",)),
+    (AUTH, auth.Keys, ("remembered",)),
+    (AUTH, express, ("customer_of",)),
+    (VALIDATION, express, ("decode_body",)),
+    (IDEMPOTENCY, express, ("idempotency_key",)),
     (IDEMPOTENCY, messages, ("order_id",)),
     (IDEMPOTENCY, accept, ("fingerprint",)),
-    (IDEMPOTENCY, accept.Acceptor, ("_settle_repeat",)),
     (SALE, sales.Sales, ("remembered",)),
     (SALE, accept, ("check_window",)),
     (SALE, line.Line, ("bought",)),
-    (BOOKKEEPING, accept.Acceptor, ("accept", "_store", "_landed", "eta_seconds")),
+    (BOOKKEEPING, accept.Acceptor, ("begin", "finish", "_put_in_line", "_landed", "eta_seconds")),
     (METRICS, Histogram, ("observe",)),
     (METRICS, telemetry.Gathered, ("write",)),
     (GROUP, ingest.Intake, ("submit", "_commit_groups", "_commit", "_reserve", "_store")),
+    (GROUP, ingest._Waiting, ("end",)),
     (GROUP, ingest, ("encode_frame",)),
     (LINE, line.Line, ("add_own_frame", "position", "find")),
     (LINE, line.Follower, ("_on_frame",)),
