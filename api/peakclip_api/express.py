@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import StreamReader, hdrs, web
 from aiohttp.http import HttpVersion11, RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import istr
 
 from peakclip.ingest import IntakeUnavailableError, Outcome, SoldOutError
@@ -69,13 +70,15 @@ class ExpressLane:
             return None
 
     def answer(self, begun: Begun, outcome: Outcome) -> bytes | None:
-        """The whole response, 202 or 503. None for a sold-out sale: perhaps another process has accepted this very
-        order, and the long way finds out."""
+        """The whole response, 202 or 503. None for what the long way must find out or say: sold out, unless another
+        process has accepted this very order; or stored, but another process took the key for another order first."""
         if isinstance(outcome, SoldOutError):
             return None
         if isinstance(outcome, IntakeUnavailableError):
             return _refusal(retry_later("queue-unavailable", str(outcome)))
         accepted = self._acceptor.finish(begun)
+        if accepted is None:
+            return None
         body = _encode(accepted)
         return b"%bLocation: %b\r\nContent-Length: %d\r\n\r\n%b" % (
             self._same_for_a_second(), accepted.location.encode(), len(body), body
@@ -117,42 +120,55 @@ def _refusal(problem: Problem) -> bytes:
 class _Sieve:
     """Stands before the connection's parser and takes out what goes by the express lane."""
 
-    def __init__(self, parser: Any, sift: Callable[[Sequence[_Message]], Sequence[_Message]]) -> None:
+    def __init__(self, connection: OrderConnection, parser: Any) -> None:
+        self._connection = connection
         self._parser = parser
-        self._sift = sift
         self.message_consumed = parser.message_consumed
 
     def feed_data(self, data: bytes) -> tuple[Sequence[_Message], bool, bytes]:
+        if self._connection.holds(data):
+            return (), False, b""
         messages, upgraded, tail = self._parser.feed_data(data)
-        return (self._sift(messages) if messages else messages), upgraded, tail
+        return (self._connection.sift(messages) if messages else messages), upgraded, tail
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._parser, name)
 
 
 class OrderConnection(web.RequestHandler):
-    """A client's connection. At most one order of it is on the express lane; what comes behind it waits."""
+    """A client's connection. At most one order of it is on the express lane; what comes behind it waits, unread:
+    answers leave in the order of the requests, and so does the refusal of what is no HTTP."""
 
     __slots__ = ("_answered", "_begun", "_behind", "_body", "_lane", "_message")
 
-    def __init__(self, manager: web.Server, lane: ExpressLane, *, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(manager, loop=loop, access_log=None)  # type: ignore[arg-type]
+    def __init__(
+        self, manager: web.Server, lane: ExpressLane, *, loop: asyncio.AbstractEventLoop, **settings: Any
+    ) -> None:
+        super().__init__(manager, loop=loop, **settings)
         self._lane = lane
         self._begun: Begun | None = None  # the order on the express lane, and its request:
         self._message: RawRequestMessage | None = None
         self._body = b""
-        self._behind: list[_Message] = []
+        self._behind = b""  # not more than one read: then the connection is paused
         self._answered: asyncio.Future[None] | None = None  # while the process stops
-        self._parser: Any = _Sieve(self._parser, self._sift)
+        self._parser: Any = _Sieve(self, self._parser)
 
-    def _sift(self, messages: Sequence[_Message]) -> Sequence[_Message]:
-        """Takes an ordinary order out of what has arrived. Returns what is for the long way."""
-        if self._begun is not None:  # answers leave in the order of the requests
-            self._behind += messages
+    def holds(self, data: bytes) -> bool:
+        """Keeps what comes behind an order in flight, and the rest of it from coming."""
+        if self._begun is None:
+            return False
+        if data:
+            self._behind += data
             self._pause_reading_for_buffer()
-            return ()
+        return True
+
+    def sift(self, messages: Sequence[_Message]) -> Sequence[_Message]:
+        """Takes an ordinary order out of what has arrived. Returns what is for the long way.
+
+        Who does not read the answers goes the long way too, where the next request waits until they have left.
+        """
         message, payload = messages[0]
-        waits_for_a_request = self._waiter is not None and not self._waiter.done()
+        waits_for_a_request = self._waiter is not None and not self._waiter.done() and not self._paused
         if len(messages) != 1 or not waits_for_a_request or not is_order(message, payload):
             return messages
         body = payload.read_nowait()
@@ -160,33 +176,44 @@ class OrderConnection(web.RequestHandler):
         if self._begun is None:
             return ((message, self._payload_of(body)),)
         self._message, self._body = message, body
+        # From here and not from the answer: a connection with an order in flight is not idle.
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return ()
 
     def _ended(self, outcome: Outcome) -> None:
         """The order's storing has ended, well or not."""
         begun, self._begun = self._begun, None
         message, self._message = self._message, None
-        behind, self._behind = self._behind, []
         if self._answered is not None:
             self._answered.set_result(None)
         if begun is None or message is None or self.transport is None:
             return  # the client has left; the order stays accepted
-        answer = self._lane.answer(begun, outcome)
+        try:
+            answer = self._lane.answer(begun, outcome)
+        except Exception:
+            self.force_close()  # else the client would wait for ever
+            raise
         if answer is None:
-            behind.insert(0, (message, self._payload_of(self._body)))
+            self._go_the_long_way(message)
         else:
             self.transport.write(answer)
             self._parser.message_consumed()
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if behind:
-            self._go_the_long_way(behind)
+        if self._behind:
+            self._go_on()
 
-    def _go_the_long_way(self, messages: Sequence[_Message]) -> None:
-        if self._close or self._waiter is None:
+    def _go_the_long_way(self, message: RawRequestMessage) -> None:
+        if self._waiter is None:
             return  # the process is stopping: the connection ends, and the client tries again
-        self._messages.extend(messages)
+        self._messages.append((message, self._payload_of(self._body)))
         if not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _go_on(self) -> None:
+        """Reads what has come behind the order. As after every pause, a full queue is drained first, by aiohttp."""
+        behind, self._behind = self._behind, b""
+        self.data_received(behind)
+        if len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
 
     def _payload_of(self, body: bytes) -> StreamReader:
         """A body that was read, as the application expects it."""
@@ -210,11 +237,12 @@ class _ExpressServer(web.Server):
             server.request_handler,
             request_factory=server.request_factory,
             handler_cancellation=server.handler_cancellation,
+            **server._kwargs,
         )
         self._lane = lane
 
     def __call__(self) -> OrderConnection:
-        return OrderConnection(self, self._lane, loop=self._loop)
+        return OrderConnection(self, self._lane, loop=self._loop, **self._kwargs)
 
 
 class ExpressRunner(web.AppRunner):

@@ -1,0 +1,84 @@
+"""What a careless or hostile client sends behind an order must not change what the order's client is told."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from support import until
+from unit.peakclip_api.test_express import Client, open_shop, request
+
+from peakclip.ingest import SoldOutError
+
+
+async def status_of(client: Client) -> int:
+    """Of the next answer, whatever its body is."""
+    async with asyncio.timeout(5):
+        head = await client._reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await client._reader.readexactly(int(length.partition(b":")[2]))
+    return int(head.split()[1])
+
+
+BROKEN = [
+    pytest.param(b"GARBAGE\r\n\r\n", id="not HTTP"),
+    pytest.param(b"GET / HTTP/1.1\r\nX: " + b"a" * 9_000 + b"\r\n\r\n", id="long header"),
+    pytest.param(b"GET / HTTP/1.1\r\nbad header: 1\r\n\r\n", id="bad header"),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_what_cannot_be_read_behind_an_order_is_refused_after_the_orders_answer(broken: bytes) -> None:
+    """Else the first answer is a 400, and whoever sent the order believes that it was refused."""
+    async with open_shop() as (shop, client):
+        await client.send(request())
+        await shop.taken()
+        await client.send(broken)
+        await client.send(b"and more of it")
+        for _ in range(100):
+            await asyncio.sleep(0)
+        shop.ends(0, 1)
+        assert [await status_of(client) for _ in range(2)] == [202, 400]
+        assert await client.is_closed()
+
+
+async def test_requests_between_the_order_and_what_cannot_be_read_are_answered_in_between() -> None:
+    async with open_shop() as (shop, client):
+        await client.send(request())
+        await shop.taken()
+        await client.send(b"GET /one HTTP/1.1\r\nHost: shop\r\n\r\n")
+        for _ in range(100):
+            await asyncio.sleep(0)
+        await client.send(b"GARBAGE\r\n\r\n")
+        for _ in range(100):
+            await asyncio.sleep(0)
+        shop.ends(0, 1)
+        assert [await status_of(client) for _ in range(3)] == [202, 299, 400]
+
+
+async def test_a_sold_out_order_goes_the_long_way_before_what_cannot_be_read() -> None:
+    async with open_shop() as (shop, client):
+        await client.send(request())
+        await shop.taken()
+        await client.send(b"GARBAGE\r\n\r\n")
+        for _ in range(100):
+            await asyncio.sleep(0)
+        shop.ends(0, SoldOutError())
+        assert [await status_of(client) for _ in range(2)] == [299, 400]
+
+
+async def test_a_client_that_does_not_read_its_answers_goes_the_long_way() -> None:
+    """There an answer waits until the client takes it; the express lane would pile them up in memory."""
+    async with open_shop() as (shop, client):
+        await client.send(request())
+        await shop.taken()
+        shop.ends(0, 1)
+        await client.reply()
+        assert shop.manager is not None
+        (connection,) = shop.manager.connections
+        connection.pause_writing()
+        await client.send(request("k2", customer="c2"))
+        await until(lambda: shop.long_way or len(shop.intake.taken) > 1, pause=0)
+        assert len(shop.intake.taken) == 1
+        connection.resume_writing()
+        assert await status_of(client) == 299
