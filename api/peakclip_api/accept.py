@@ -43,6 +43,7 @@ class Begun(msgspec.Struct, frozen=True, gc=False):
     """An order on the short way."""
 
     order_id: str
+    fingerprint: str
     started: float  # perf_counter
 
 
@@ -139,11 +140,14 @@ class Acceptor:
             self._put_in_line(sale, order_id, customer_id, quantity, print_, ended)
         except (Problem, SoldOutError):
             return None
-        return Begun(order_id, started)
+        return Begun(order_id, print_, started)
 
-    def finish(self, begun: Begun) -> Accepted:
-        """The answer to an order that is on disk."""
-        return self._answer(begun.order_id, self._line.find(begun.order_id), begun.started)
+    def finish(self, begun: Begun) -> Accepted | None:
+        """The answer to an order that is on disk. None if the key was another order's, by another process, before."""
+        entry = self._line.find(begun.order_id)
+        if entry is not None and entry.order.fingerprint != begun.fingerprint:
+            return None
+        return self._answer(begun.order_id, entry, begun.started)
 
     def _answer(self, order_id: str, entry: Entry | None, started: float) -> Accepted:
         self._accept_seconds.add(time.perf_counter() - started)

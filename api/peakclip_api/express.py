@@ -22,7 +22,6 @@ from typing import Any, Final
 import msgspec
 from aiohttp import StreamReader, hdrs, web
 from aiohttp.http import HttpVersion11, RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError
 from multidict import istr
 
 from peakclip.ingest import IntakeUnavailableError, Outcome, SoldOutError
@@ -120,16 +119,22 @@ def _refusal(problem: Problem) -> bytes:
 class _Sieve:
     """Stands before the connection's parser and takes out what goes by the express lane."""
 
-    def __init__(self, connection: OrderConnection, parser: Any) -> None:
-        self._connection = connection
+    def __init__(
+        self,
+        parser: Any,
+        hold: Callable[[bytes], bool],
+        sift: Callable[[Sequence[_Message]], Sequence[_Message]],
+    ) -> None:
         self._parser = parser
+        self._hold = hold
+        self._sift = sift
         self.message_consumed = parser.message_consumed
 
     def feed_data(self, data: bytes) -> tuple[Sequence[_Message], bool, bytes]:
-        if self._connection.holds(data):
+        if self._hold(data):
             return (), False, b""
         messages, upgraded, tail = self._parser.feed_data(data)
-        return (self._connection.sift(messages) if messages else messages), upgraded, tail
+        return (self._sift(messages) if messages else messages), upgraded, tail
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._parser, name)
@@ -151,10 +156,10 @@ class OrderConnection(web.RequestHandler):
         self._body = b""
         self._behind = b""  # not more than one read: then the connection is paused
         self._answered: asyncio.Future[None] | None = None  # while the process stops
-        self._parser: Any = _Sieve(self, self._parser)
+        self._parser: Any = _Sieve(self._parser, self._hold, self._sift)
 
-    def holds(self, data: bytes) -> bool:
-        """Keeps what comes behind an order in flight, and the rest of it from coming."""
+    def _hold(self, data: bytes) -> bool:
+        """Whether an order is in flight: what comes behind it is kept, and no more is read."""
         if self._begun is None:
             return False
         if data:
@@ -162,7 +167,7 @@ class OrderConnection(web.RequestHandler):
             self._pause_reading_for_buffer()
         return True
 
-    def sift(self, messages: Sequence[_Message]) -> Sequence[_Message]:
+    def _sift(self, messages: Sequence[_Message]) -> Sequence[_Message]:
         """Takes an ordinary order out of what has arrived. Returns what is for the long way.
 
         Who does not read the answers goes the long way too, where the next request waits until they have left.

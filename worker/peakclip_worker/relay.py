@@ -40,7 +40,7 @@ HOLD_POLL_SECONDS: Final = 0.05
 def may_wait(oldest_frame_seconds: float, queued: int) -> bool:
     """Whether taking frames apart can wait without the drain running dry or the lag being told much too low.
 
-    >>> may_wait(0.2, 5_000), may_wait(0.2, 100), may_wait(2.0, 5_000)
+    >>> may_wait(0.2, 5_000), may_wait(0.2, 100), may_wait(5.0, 5_000)
     (True, False, False)
     """
     return oldest_frame_seconds < LONGEST_HOLD_SECONDS and queued >= ENOUGH_QUEUED
