@@ -312,7 +312,7 @@ async def test_the_command_exits_2_when_rest_does_not_come(
     ("arguments", "why"),
     [
         ((), "say where the servers are"),
-        (("--data", "/nonexistent"), "credentials.json cannot be read"),
+        (("--data", "/nonexistent"), "credentials.json does not exist"),
     ],
 )
 async def test_the_command_exits_2_without_servers(arguments: tuple[str, ...], why: str) -> None:

@@ -15,7 +15,8 @@ import click
 
 from peakclip import store, telemetry
 from peakclip.audit import AuditResult, Outcome, RateLimit, Violation, audit_system
-from peakclip.errors import PeakclipError, UnavailableError
+from peakclip.cli.common import read_credentials, where
+from peakclip.errors import PeakclipError, SettingsError, UnavailableError
 from peakclip.jetstream import JetStream
 
 ROWS_SHOWN: Final = 20
@@ -59,7 +60,7 @@ def command(
     wait_seconds: float,
     as_json: bool,
 ) -> None:
-    """Check every invariant by the data alone.
+    """Check every promise by the data alone.
 
     The admission counters can be checked only when nothing is under way: --wait SECONDS waits for that.
 
@@ -73,6 +74,8 @@ def command(
         rate=None if rate is None else RateLimit(rate, burst),
         wait_seconds=wait_seconds,
     )
+    if wait_seconds:
+        click.echo(f"Waiting until nothing is under way, at most {wait_seconds:g} s", err=True)
     try:
         result, reasons = asyncio.run(_audit(options))
     except (PeakclipError, *store.DATABASE_AWAY) as exc:
@@ -98,13 +101,19 @@ async def _connect(options: Options) -> tuple[JetStream, Any]:
         async with asyncio.timeout(_CONNECT_SECONDS):
             js = await JetStream.connect(options.nats_url, name="audit", timeout_seconds=10.0)
     except TimeoutError:
-        raise UnavailableError(f"NATS has not answered for {_CONNECT_SECONDS:g} s") from None
+        raise _away("NATS", options.nats_url) from None
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
             return js, await store.connect(options.database_url, max_size=2, command_timeout=120.0)
     except TimeoutError:
         await js.close()
-        raise UnavailableError(f"PostgreSQL has not answered for {_CONNECT_SECONDS:g} s") from None
+        raise _away("PostgreSQL", options.database_url) from None
+
+
+def _away(server: str, url: str) -> UnavailableError:
+    return UnavailableError(
+        f"{server} at {where(url)} has not answered for {_CONNECT_SECONDS:g} s: does it run?"
+    )
 
 
 def _servers(data: Path | None, nats_url: str | None, database_url: str | None) -> tuple[str, str]:
@@ -112,9 +121,9 @@ def _servers(data: Path | None, nats_url: str | None, database_url: str | None) 
     found: dict[str, str] = {}
     if data is not None:
         try:
-            found = json.loads((data / "credentials.json").read_text())
-        except (OSError, ValueError) as exc:
-            _not_checked(f"{data / 'credentials.json'} cannot be read: {exc}")
+            found = read_credentials(data)
+        except SettingsError as exc:
+            _not_checked(str(exc))
     nats_url = nats_url or found.get("nats_url")
     database_url = database_url or found.get("database_url")
     if not nats_url or not database_url:

@@ -19,6 +19,7 @@ import uvloop
 from peakclip import store, telemetry
 from peakclip.audit import RateLimit, audit_system
 from peakclip.cli.burst import send_burst
+from peakclip.cli.common import check_rate, check_workers, check_writable, error_words
 from peakclip.cli.live import Display, View
 from peakclip.cli.watch import Watch
 from peakclip.errors import PeakclipError
@@ -61,9 +62,8 @@ class Options:
     "--orders", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True, help="In the burst."
 )
 @click.option("--stock", type=click.IntRange(min=0), help="Units on sale. [default: as many as orders]")
-@click.option(
-    "--rate", type=click.FloatRange(min=0.5), default=100.0, show_default=True, help="R, orders per second."
-)
+@click.option("--rate", type=click.FloatRange(min=0.5), callback=check_rate, default=100.0, show_default=True,
+              help="R, orders per second.")  # fmt: skip
 @click.option("--work-ms", type=click.IntRange(0, 60_000), default=40, show_default=True,
               help="Stand-in for a third party's time per order, so that one worker alone cannot reach R.")  # fmt: skip
 @click.option("--report", type=_PATH, help="Where to write the figures as JSON. [default: beside --plot]")
@@ -71,11 +71,15 @@ class Options:
 @click.option(
     "--exit", "leave", is_flag=True, help="End after the report instead of keeping the dashboard up."
 )
-@click.option("--port", type=click.IntRange(1, 65535), help="[default: 8080, or a free one]")
-@click.option("--min", "min_workers", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--max", "max_workers", type=click.IntRange(min=1), default=20, show_default=True)
-@click.option("--api-processes", type=click.IntRange(1, 64), default=2, show_default=True)
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Keep the data there.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the API. [default: 8080, or a free one]")
+@click.option("--min", "min_workers", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Workers at least.")  # fmt: skip
+@click.option("--max", "max_workers", type=click.IntRange(min=1), default=20, show_default=True,
+              help="Workers at most.")  # fmt: skip
+@click.option("--api-processes", type=click.IntRange(1, 64), default=2, show_default=True,
+              help="Processes that accept orders.")  # fmt: skip
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False),
+              help="Keep the data in this folder. [default: a temporary one, removed at the end]")  # fmt: skip
 def command(
     orders: int,
     stock: int | None,
@@ -90,10 +94,14 @@ def command(
     api_processes: int,
     data: Path | None,
 ) -> None:
-    """Shows what Peakclip does: a burst accepted at once, drained at exactly R, by workers that follow the need.
+    """Show all of it: a burst, drain, audit, report.
+
+    A burst is accepted at once and drained at exactly R, by workers that follow the need; then the data are
+    audited.
 
     Exit 1 if an order was lost, doubled, oversold or refused without reason, or if R was exceeded.
     """
+    check_workers(min_workers, max_workers)
     plot = plot or (report.with_suffix(".svg") if report else (data or Path()) / "peakclip-demo.svg")
     report = report or plot.with_suffix(".json")
     stack = StackOptions(
@@ -114,10 +122,10 @@ def command(
         if data is not None:
             data.mkdir(parents=True, exist_ok=True)
         for path in (report, plot):  # better now than after two minutes
-            path.touch()
+            check_writable(path)
         raise SystemExit(uvloop.run(_until_told(_demo(options))))
     except (PeakclipError, OSError) as exc:
-        click.echo(f"peakclip demo: {exc}", err=True)
+        click.echo(f"peakclip demo: {error_words(exc)}", err=True)
         raise SystemExit(2) from exc
 
 
@@ -138,6 +146,7 @@ async def _until_told(work: Coroutine[Any, Any, int]) -> int:
     try:
         return await task
     except asyncio.CancelledError:
+        click.echo("Stopped before the end: no report was written.", err=True)
         return 130
 
 

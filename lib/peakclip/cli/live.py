@@ -91,7 +91,7 @@ def plain_line(view: View) -> str:
         parts.append(f"{view.rates[-1]:,.0f}/s of {view.effective_limit:g}/s")
     if view.status is not None:
         parts.append(f"workers {view.status.workers_current} (wanted {view.status.workers_desired})")
-    if view.waiting:
+    if view.waiting and view.eta_seconds is not None:
         parts.append(f"{duration(view.eta_seconds)} left")
     return " · ".join(parts)
 

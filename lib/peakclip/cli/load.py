@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 import uvloop
 
+from peakclip.cli.common import check_writable, error_words
 from peakclip.errors import PeakclipError
 from peakclip.load import LoadOptions, LoadResult, Progress, run_load
 from peakclip.load.access import Access, AccessError, create_sale, read_access
@@ -86,16 +87,20 @@ def command(
     progress: str,
     **load: Any,
 ) -> None:
-    """Sends orders and says how many were accepted, how fast, and what became of the others.
+    """Send orders and say what became of them.
+
+    The figures: how many were accepted, how fast, and why the others were not.
 
     An answer that is lost, late, 429 or 503 is asked for again with the same Idempotency-Key, so no order is
     placed twice. Exit 1 if an order had no final answer or was refused for a reason that is not the sale's.
     """
     try:
+        for path in (report, accepted):  # better now than after the load
+            check_writable(path)
         access = read_access(data, url=url, key=key, admin=admin_key)
         result = uvloop.run(_load(access, progress, **load))
-    except PeakclipError as exc:
-        click.echo(f"peakclip load: {exc}", err=True)
+    except (PeakclipError, OSError) as exc:
+        click.echo(f"peakclip load: {error_words(exc)}", err=True)
         raise SystemExit(2) from exc
     if accepted is not None:
         accepted.write_text("".join(f"{order_id}\n" for order_id in result.accepted_ids))

@@ -29,7 +29,10 @@ class MigrationError(PeakclipError):
 
 @click.command()
 def command() -> None:
-    """Apply the database migrations; waits for the server of PEAKCLIP_DATABASE_URL."""
+    """Bring the database's tables up to date.
+
+    Waits for the server of PEAKCLIP_DATABASE_URL.
+    """
     settings = Settings.load()
     telemetry.configure_logging("migrate", json=settings.log_json)
     try:

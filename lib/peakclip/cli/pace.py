@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import click
 import msgspec
 import structlog
 
 from peakclip import topology
+from peakclip.cli.common import read_credentials, where
 from peakclip.errors import PeakclipError, RefusedError, SettingsError
 from peakclip.jetstream import STREAM_NOT_FOUND, JetStream
 from peakclip.limiter.pace import Change, Pace, rate_at, read_pace, set_pace
 from peakclip.settings import Settings
 
 _PATIENCE_SECONDS: Final = 5.0
+_POOLS: Final = (topology.ORDERS_POOL,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,30 @@ def _check_pool(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 
 _pool = click.argument("pool", callback=_check_pool)
-_nats_url = click.option("--nats-url", help="Where NATS is; otherwise PEAKCLIP_NATS_URL.")
+
+
+def _address(data: Path | None, nats_url: str | None) -> str | None:
+    """--nats-url wins over --data, and both over the environment (None)."""
+    return nats_url if nats_url or data is None else read_credentials(data).get("nats_url")
+
+
+def _nats(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that say where NATS is, and passes it the address as `nats_url`."""
+
+    @functools.wraps(function)
+    def wrapped(data: Path | None, nats_url: str | None, **rest: Any) -> None:
+        try:
+            address = _address(data, nats_url)
+        except SettingsError as exc:
+            raise click.UsageError(str(exc)) from exc
+        function(nats_url=address, **rest)
+
+    folder = click.option(
+        "--data", type=click.Path(path_type=Path), help="Folder of `peakclip up`: it names the server."
+    )
+    return folder(click.option("--nats-url", help="Where NATS is; otherwise PEAKCLIP_NATS_URL.")(wrapped))
+
+
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a sentence.")
 
 
@@ -53,7 +79,7 @@ def command() -> None:
 
 @command.command("get")
 @_pool
-@_nats_url
+@_nats
 @_json
 def get_command(pool: str, nats_url: str | None, as_json: bool) -> None:
     """Show the rate of POOL, for example: orders: 100/s (burst 5)."""
@@ -67,7 +93,7 @@ def get_command(pool: str, nats_url: str | None, as_json: bool) -> None:
 @click.option(
     "--burst", type=int, help="Starts above R that one second may hold; R/20, at least 5, otherwise."
 )
-@_nats_url
+@_nats
 @_json
 def set_command(pool: str, rate: float, burst: int | None, nats_url: str | None, as_json: bool) -> None:
     """Let POOL start R orders per second over all its workers. Fractions such as 0.5 are exact."""
@@ -77,11 +103,13 @@ def set_command(pool: str, rate: float, burst: int | None, nats_url: str | None,
     except SettingsError as exc:
         raise click.UsageError(str(exc)) from exc  # exit 2
     click.echo(as_object(view) if as_json else as_sentence(view))
+    if pool not in _POOLS and view.before is None:
+        click.echo(f"Nothing works for a pool {pool} yet; there is: {', '.join(_POOLS)}.", err=True)
 
 
 @command.command("pause")
 @_pool
-@_nats_url
+@_nats
 @_json
 def pause_command(pool: str, nats_url: str | None, as_json: bool) -> None:
     """Let POOL start nothing until `resume`. Orders are still accepted and wait."""
@@ -90,7 +118,7 @@ def pause_command(pool: str, nats_url: str | None, as_json: bool) -> None:
 
 @command.command("resume")
 @_pool
-@_nats_url
+@_nats
 @_json
 def resume_command(pool: str, nats_url: str | None, as_json: bool) -> None:
     """Let POOL start orders again, at its rate."""
@@ -140,9 +168,9 @@ def _run(nats_url: str | None, ask: Callable[[JetStream], Awaitable[View]]) -> V
     try:
         return asyncio.run(main())
     except TimeoutError as exc:
-        where = urlsplit(url).netloc.rpartition("@")[2]  # without user and password
         raise click.ClickException(
-            f"NATS at {where} did not answer within {_PATIENCE_SECONDS:g} s, or did not let us in."
+            f"NATS at {where(url)} did not answer within {_PATIENCE_SECONDS:g} s, or did not let us in. "
+            "The one of `peakclip up` is found by --data DIR."
         ) from exc
     except SettingsError:
         raise

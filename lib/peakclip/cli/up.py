@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from peakclip import telemetry, topology
+from peakclip.cli.common import check_rate, check_workers, error_words
 from peakclip.errors import PeakclipError
 from peakclip.jetstream import JetStream
 from peakclip.limiter.pace import read_pace
@@ -27,16 +28,16 @@ from peakclip.local.stack import Stack, StackOptions
 @click.option(
     "--port", type=click.IntRange(1, 65535), help="Port of the API. Default: 8080, or any free one."
 )
-@click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), help="Orders per second into the database."
-)
+@click.option("--rate", type=float, callback=check_rate,
+              help="Orders per second into the database. [default: the last one, or 100]")  # fmt: skip
 @click.option(
     "--min", "min_workers", type=click.IntRange(min=0), default=1, show_default=True, help="Workers at least."
 )
 @click.option(
     "--max", "max_workers", type=click.IntRange(min=1), default=20, show_default=True, help="Workers at most."
 )
-@click.option("--api-processes", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option("--api-processes", type=click.IntRange(1, 64), default=2, show_default=True,
+              help="Processes that accept orders.")  # fmt: skip
 @click.option("--work-ms", type=click.IntRange(min=0), default=0, show_default=True,
               help="Stand-in for a third party's time per order.")  # fmt: skip
 def command(
@@ -48,18 +49,19 @@ def command(
     api_processes: int,
     work_ms: int,
 ) -> None:
-    """Run Peakclip on this machine with its own NATS and PostgreSQL, until Ctrl-C.
+    """Run everything on this machine until Ctrl-C.
 
-    PEAKCLIP_NATS_URL and PEAKCLIP_DATABASE_URL use servers that exist instead.
+    NATS and PostgreSQL are its own, made for this, unless others are named:
+    PEAKCLIP_NATS_URL and PEAKCLIP_DATABASE_URL make it use servers that exist.
     """
-    if min_workers > max_workers:
-        raise click.UsageError("--min may not be larger than --max.")
+    check_workers(min_workers, max_workers)
     telemetry.configure_logging("up", json=not sys.stderr.isatty())
     options = StackOptions(data, port, rate, min_workers, max_workers, api_processes, work_ms)
     try:
         asyncio.run(_until_stopped(options))
     except (PeakclipError, OSError) as exc:
-        raise click.ClickException(str(exc)) from exc
+        click.echo(f"peakclip up: {error_words(exc)}", err=True)
+        raise SystemExit(2) from exc
 
 
 async def _until_stopped(options: StackOptions) -> None:

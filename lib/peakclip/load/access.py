@@ -37,7 +37,13 @@ def read_access(data: Path | None, *, url: str | None, key: str | None, admin: s
         path = data / "credentials.json"
         try:
             file = msgspec.json.decode(path.read_bytes(), type=_File)
-        except (OSError, msgspec.DecodeError) as exc:
+        except FileNotFoundError:
+            raise AccessError(
+                f"{path} does not exist: is {data} the --data folder of `peakclip up`?"
+            ) from None
+        except OSError as exc:
+            raise AccessError(f"{path} cannot be read: {exc.strerror}") from None
+        except msgspec.DecodeError as exc:
             raise AccessError(f"{path} cannot be read: {exc}") from exc
     url = url or (file.url if file else None)
     if url is None:
@@ -72,7 +78,8 @@ async def create_sale(url: str, admin_key: str, *, stock: int, now: datetime | N
         ):
             answer = await response.read()
     except (aiohttp.ClientError, TimeoutError) as exc:
-        raise AccessError(f"{url} does not answer: {exc!r}") from exc
+        why = exc.os_error.strerror if isinstance(exc, aiohttp.ClientConnectorError) else str(exc)
+        raise AccessError(f"{url} does not answer: {why or type(exc).__name__}") from exc
     if response.status not in (200, 201):
         raise AccessError(
             f"The sale was refused ({response.status}): {answer[:300].decode(errors='replace')}"

@@ -43,7 +43,9 @@ async def run_load(
     try:
         await driver.open()
     except OSError as exc:
-        raise TargetError(f"{address.hostname}:{address.port or ''} cannot be reached: {exc}") from exc
+        raise TargetError(
+            f"{address.hostname}:{address.port or ''} cannot be reached: {exc.strerror or exc}"
+        ) from exc
     # Nothing below makes reference cycles; a collection in the middle would be measured as the server's.
     gc.collect()
     gc.disable()
