@@ -129,7 +129,8 @@ async def open_shop() -> AsyncIterator[tuple[Shop, Client]]:
     finally:
         writer.close()
         server.close()
-        await manager.shutdown(0)
+        manager.pre_shutdown()
+        await manager.shutdown(0.1)
 
 
 async def test_an_ordinary_order_is_answered_when_it_is_on_disk() -> None:
