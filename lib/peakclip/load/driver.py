@@ -121,8 +121,14 @@ class Driver:
 
     # -- life ----------------------------------------------------------------------------------------------
 
+    @property
+    def _place(self) -> tuple[str, int]:
+        return self._address.hostname or "", self._address.port or (443 if self._tls else 80)
+
     async def open(self) -> None:
         """Opens every connection. Raises OSError if one of them cannot be had in time."""
+        # A name that does not exist is known at once, and told once, not by every connection.
+        await asyncio.get_running_loop().getaddrinfo(*self._place)
         self._connections = [
             Connection(self) for _ in range(min(self._options.connections, len(self._requests)))
         ]
@@ -145,7 +151,7 @@ class Driver:
             delay = min(_BACKOFF_MOST, delay * 2)
 
     async def _connect(self, connection: Connection) -> None:
-        host, port = self._address.hostname or "", self._address.port or (443 if self._tls else 80)
+        host, port = self._place
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(5):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from peakclip.cli.load import command
+from peakclip.load import LoadOptions, run_load
 from peakclip.load.access import AccessError, read_access
+from peakclip.load.run import TargetError
 
 
 @pytest.mark.parametrize(
@@ -44,3 +48,19 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "credentials.json").write_text("{")
     with pytest.raises(AccessError, match=r"credentials\.json"):
         read_access(tmp_path, url=None, key=None, admin=None)
+
+
+def test_a_name_that_does_not_exist_is_looked_up_once_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def nobody(*place: object, **_: object) -> None:
+        asked.append(place)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    options = LoadOptions(url="http://nosuch.invalid:81", sale="s", key="k", orders=10, connections=10)
+    with pytest.raises(
+        TargetError, match=r"^nosuch\.invalid:81 cannot be reached: Name or service not known$"
+    ):
+        asyncio.run(run_load(options))
+    assert len(asked) == 1
