@@ -219,6 +219,30 @@ async def test_the_reading_follows_the_arrow_keys_and_the_pointer(page: Page, si
         await expect(page.locator(".chart .cursor")).to_have_count(4)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "span", "labels"),
+    [
+        (60.0, 120, ["−2 min", "−90 s", "−1 min", "−30 s", "now"]),
+        (200.0, 300, ["−5 min", "−4 min", "−3 min", "−2 min", "−1 min", "now"]),
+        (500.0, 600, ["−10 min", "−8 min", "−6 min", "−4 min", "−2 min", "now"]),
+    ],
+)
+async def test_the_axis_reaches_as_far_back_as_there_is_something_to_see(
+    page: Page, site: Site, seconds: float, span: int, labels: list[str]
+) -> None:
+    async with spoken(site, site.remember(BURST, seconds)):
+        await page.goto(site.url)
+        await expect(page.locator("#state")).to_have_text("Keeping up")
+        await expect(page.locator("svg.axis text")).to_have_text(labels)
+        await expect(page.locator("#charts")).to_have_attribute("aria-valuemin", f"-{span}")
+        await expect(page.locator("#charts")).to_have_attribute(
+            "aria-label", re.compile(f"^Last {span // 60} min")
+        )
+        await page.locator("#charts").focus()
+        await page.keyboard.press("Home")
+        await expect(page.locator("#charts")).to_have_attribute("aria-valuenow", f"-{span}")
+
+
 async def test_a_silence_is_a_gap_in_the_charts(page: Page, site: Site) -> None:
     site.remember(BURST, silent_seconds=60)
     async with spoken(site, DRAINING):

@@ -31,6 +31,16 @@ export function niceCeiling(value, whole = false) {
   return STEPS.map((step) => Math.round(step * power * 100) / 100).find(fits) ?? 10 * power;
 }
 
+// How far back the axis reaches: a run of two minutes fills the charts, and the axis grows in two steps with it.
+export function spanFor(ageSeconds, longest) {
+  return [120, 300].find((span) => ageSeconds <= span && span < longest) ?? longest;
+}
+
+function ago(seconds) {
+  if (!seconds) return "now";
+  return seconds < 120 && seconds % 60 ? `−${seconds} s` : `−${+(seconds / 60).toFixed(1)} min`;
+}
+
 // Runs of rows without a gap between them.
 export function runs(rows) {
   const found = [];
@@ -64,7 +74,7 @@ function pathOf(run, value, x, y, step) {
 export class Charts {
   constructor(root, historySeconds) {
     this.root = root;
-    this.span = historySeconds;
+    this.longest = this.span = historySeconds;
     this.rows = [];
     this.now = 0;
     this.cursor = null; // seconds before now, or null
@@ -101,7 +111,16 @@ export class Charts {
   update(rows, now) {
     this.rows = rows;
     this.now = now;
+    this.reach(spanFor(rows.length ? now - rows[0].at : 0, this.longest));
     this.draw();
+  }
+
+  reach(span) {
+    if (span === this.span) return;
+    this.span = span;
+    if (this.cursor > span) this.read(span);
+    this.root.setAttribute("aria-valuemin", String(-span));
+    this.root.setAttribute("aria-label", `Last ${span / 60} minutes; arrow keys move the reading`);
   }
 
   point(event) {
@@ -201,12 +220,12 @@ export class Charts {
 
   drawAxis(width, x) {
     this.axis.replaceChildren();
-    const narrow = width < 420;
-    for (let minutes = 10; minutes >= 0; minutes -= narrow ? 5 : 2) {
-      const at = x(this.now - minutes * 60);
-      const anchor = minutes === 0 ? "end" : minutes === 10 ? "start" : "middle";
-      const label = svg("text", { class: "scale", x: at, y: 13, "text-anchor": anchor }, this.axis);
-      label.textContent = minutes ? `−${minutes} min` : "now";
+    const parts = width < 420 ? 2 : this.span === 120 ? 4 : 5;
+    for (let part = parts; part >= 0; part--) {
+      const seconds = (this.span * part) / parts;
+      const anchor = part === 0 ? "end" : part === parts ? "start" : "middle";
+      const label = svg("text", { class: "scale", x: x(this.now - seconds), y: 13, "text-anchor": anchor }, this.axis);
+      label.textContent = ago(seconds);
     }
     if (this.cursor == null) return;
     const at = Math.min(width - 30, Math.max(GUTTER + 24, x(this.now - this.cursor)));
