@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -45,7 +45,7 @@ class Line:
         self._entries: dict[str, Entry] = {}
         self._bought: dict[tuple[str, str], int] = {}  # (sale, customer) -> units
         self._frames: dict[int, int] = {}  # sequence -> orders, of frames that may not be relayed yet
-        self._early: set[int] = set()  # own frames, known before the log showed them
+        self._early: dict[int, Sequence[Order]] = {}  # own frames, known before the log showed them
         self._newest_logged = 0
         self._early_releases: dict[str, None] = {}  # in order of arrival
         self.total = 0
@@ -53,17 +53,16 @@ class Line:
 
     def knows(self, seq: int) -> bool:
         """Whether the log shows a frame that was added early, as our own. Answers yes once."""
-        if seq in self._early:
-            self._early.discard(seq)
+        if self._early.pop(seq, None) is not None:
             return True
         self._newest_logged = seq
         return False
 
-    def add_own_frame(self, seq: int, orders: Iterable[Order]) -> None:
+    def add_own_frame(self, seq: int, orders: Sequence[Order]) -> None:
         """Takes in a frame of ours as soon as it is stored, unless the log was faster."""
         if seq > self._newest_logged:
-            self._early.add(seq)
             self.add_frame(seq, orders)
+            self._early[seq] = orders
 
     def add_frame(self, seq: int, orders: Iterable[Order]) -> None:
         """Takes in a stored frame."""
@@ -72,8 +71,10 @@ class Line:
         for order in orders:
             ordinal += 1
             order_id = order.order_id
-            if order_id in entries:
-                continue  # admitted twice: the database keeps the first and returns the other's units
+            if order_id in entries:  # admitted twice: the database keeps the first, returns the other's units
+                if self._early:
+                    self._put_right(seq, order)
+                continue
             entries[order_id] = entry = Entry(order, ordinal)
             if early_releases and order_id in early_releases:
                 del early_releases[order_id]
@@ -83,6 +84,18 @@ class Line:
             bought[buyer] = bought.get(buyer, 0) + order.quantity
         self.total = ordinal
         self._frames[seq] = ordinal - before
+
+    def _put_right(self, seq: int, order: Order) -> None:
+        """The first in the log has the key. What we know of it may be later: from a frame of ours, known early."""
+        entry = self._entries[order.order_id]
+        later = (known for early, frame in self._early.items() if early > seq for known in frame)
+        if not any(known is entry.order for known in later):
+            return
+        if not entry.released:
+            self._forget_units(entry.order)
+            buyer = (order.sale_id, order.customer_id)
+            self._bought[buyer] = self._bought.get(buyer, 0) + order.quantity
+        entry.order = order
 
     def find(self, order_id: str) -> Entry | None:
         return self._entries.get(order_id)
