@@ -179,3 +179,20 @@ async def test_another_request_with_the_key_of_one_in_flight_is_refused_at_once(
     await desk.stored(0)
     assert first.result().position == 1
     assert kind(await desk.ask("k1", customer="c2")) == "idempotency-key-reused"
+
+
+async def test_an_order_that_the_log_shows_before_its_answer_counts_once_against_the_limit() -> None:
+    """Its frame is stored and its acknowledgement is lost: for seconds it is in the line and in flight."""
+    desk = Desk()
+    first = await desk.ask("k1")
+    assert not desk.line.knows(1)
+    desk.line.add_frame(1, [desk.intake.taken[0][0]])
+    second = await desk.ask("k2")
+    assert len(desk.intake.taken) == 2
+    third = await desk.ask("k3")
+    assert kind(third) == "limit-reached"
+    await desk.stored(0)
+    assert (await first).position == 1
+    await desk.stored(1)
+    assert (await second).position == 2
+    assert kind(await desk.ask("k4")) == "limit-reached"
