@@ -170,7 +170,7 @@ def _run(nats_url: str | None, ask: Callable[[JetStream], Awaitable[View]]) -> V
     except TimeoutError as exc:
         raise click.ClickException(
             f"NATS at {where(url)} did not answer within {_PATIENCE_SECONDS:g} s, or did not let us in. "
-            "The one of `peakclip up` is found by --data DIR."
+            + ("Does it run?" if nats_url else "--data DIR finds the one of `peakclip up`.")
         ) from exc
     except SettingsError:
         raise
