@@ -18,7 +18,7 @@ import structlog
 
 from peakclip import topology
 from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, UnavailableError
-from peakclip.jetstream import DUPLICATE_IN_BATCH, InMessage, JetStream, OutMessage
+from peakclip.jetstream import DUPLICATE_IN_BATCH, InMessage, JetStream, OutMessage, StreamState
 from peakclip.messages import decode_order, split_frame
 from peakclip.service import Service
 from peakclip.store import DATABASE_AWAY, DATABASE_UNFIT
@@ -31,19 +31,37 @@ BATCH: Final = 256
 # An atomic batch costs some 4 to 12 ms whatever its size, a plain message one fsync (0.5 to 2 ms).
 PLAIN_UP_TO: Final = 4
 
-# Accepting goes first: while the queue behind is long, the frames of a burst may wait a little to be taken apart.
+# Accepting goes first: in the middle of a burst its frames may wait to be taken apart, while the queue behind is long.
 ENOUGH_QUEUED: Final = 1_024  # orders; a drain of 10,000/s needs a tenth of a second for them
 LONGEST_HOLD_SECONDS: Final = 5.0
 HOLD_POLL_SECONDS: Final = 0.05
+BUSY_BYTES_PER_SECOND: Final = 500_000  # by which INTAKE grows: some 2,000 orders/s
 
 
-def may_wait(oldest_frame_seconds: float, queued: int) -> bool:
-    """Whether taking frames apart can wait without the drain running dry or the lag being told much too low.
+def may_wait(oldest_frame_seconds: float, queued: int, bytes_per_second: float) -> bool:
+    """Whether taking frames apart can wait: accepting needs the machine, and the drain does not run dry meanwhile.
 
-    >>> may_wait(0.2, 5_000), may_wait(0.2, 100), may_wait(5.0, 5_000)
-    (True, False, False)
+    As soon as accepting is no longer busy the frames are taken apart, so that the lag is told right.
+
+    >>> may_wait(0.2, 5_000, 4e6), may_wait(0.2, 5_000, 1e4), may_wait(0.2, 100, 4e6), may_wait(5.0, 5_000, 4e6)
+    (True, False, False, False)
     """
-    return oldest_frame_seconds < LONGEST_HOLD_SECONDS and queued >= ENOUGH_QUEUED
+    busy = bytes_per_second >= BUSY_BYTES_PER_SECOND
+    return busy and queued >= ENOUGH_QUEUED and oldest_frame_seconds < LONGEST_HOLD_SECONDS
+
+
+class Growth:
+    """How fast a stream grows, by the server's clock."""
+
+    def __init__(self) -> None:
+        self._at = 0.0
+        self._size = 0
+
+    def note(self, state: StreamState) -> float:
+        """Bytes per second since the last look; 0 at the first."""
+        seconds, added = state.server_time - self._at, state.size_bytes - self._size
+        first, self._at, self._size = self._at == 0, state.server_time, state.size_bytes
+        return 0.0 if first or seconds <= 0 else added / seconds
 
 
 class Relay:
@@ -53,6 +71,7 @@ class Relay:
         self._js = js
         self._database = database
         self._pull = js.pull(topology.INTAKE, "relay")
+        self._growth = Growth()
 
     async def run(self, service: Service) -> None:
         frames: list[InMessage] = []
@@ -74,7 +93,8 @@ class Relay:
     async def _let_accepting_go_first(self, stored_at: float) -> None:
         while True:
             queue = await self._js.consumer_state(topology.SECKILL, topology.ORDERS_POOL)
-            if not may_wait(time.time() - stored_at, queue.pending + queue.ack_pending):
+            growth = self._growth.note(await self._js.stream_state(topology.INTAKE))
+            if not may_wait(time.time() - stored_at, queue.pending + queue.ack_pending, growth):
                 return
             await asyncio.sleep(HOLD_POLL_SECONDS)
 

@@ -12,32 +12,49 @@ from hypothesis import strategies as st
 from support import make_order
 
 from peakclip import topology
-from peakclip.jetstream import InMessage
+from peakclip.jetstream import InMessage, StreamState
 from peakclip.messages import encode_frame
 from peakclip_worker.dead_letters import _storable
 from peakclip_worker.outbox import event_headers
 from peakclip_worker.pools.orders import OrdersPool
 from peakclip_worker.reconciler import Movements, correction, is_late
-from peakclip_worker.relay import ENOUGH_QUEUED, LONGEST_HOLD_SECONDS, may_wait, take_apart
+from peakclip_worker.relay import (
+    BUSY_BYTES_PER_SECOND,
+    ENOUGH_QUEUED,
+    LONGEST_HOLD_SECONDS,
+    Growth,
+    may_wait,
+    take_apart,
+)
 
 # -- relay -------------------------------------------------------------------------------------------------
 
 
-@given(st.floats(-5, 1e6), st.integers(0, 10**7))
-def test_frames_wait_only_while_enough_is_queued_and_never_long(age: float, queued: int) -> None:
-    if may_wait(age, queued):
+@given(st.floats(-5, 1e6), st.integers(0, 10**7), st.floats(0, 1e9))
+def test_frames_wait_only_in_a_burst_while_enough_is_queued_and_never_long(
+    age: float, queued: int, growth: float
+) -> None:
+    if may_wait(age, queued, growth):
         assert queued >= ENOUGH_QUEUED
         assert age < LONGEST_HOLD_SECONDS
-    assert not may_wait(age, 0)
-    assert not may_wait(LONGEST_HOLD_SECONDS, queued)
+        assert growth >= BUSY_BYTES_PER_SECOND
+    assert not may_wait(age, 0, growth)
+    assert not may_wait(age, queued, 0)
+    assert not may_wait(LONGEST_HOLD_SECONDS, queued, growth)
 
 
-@given(st.floats(-5, 10), st.floats(0, 10), st.integers(0, 10_000), st.integers(0, 10_000))
+@given(st.floats(-5, 10), st.floats(0, 10), st.integers(0, 10_000), st.integers(0, 10_000), st.floats(0, 1e7))
 def test_older_frames_or_a_shorter_queue_never_begin_to_wait(
-    age: float, older: float, queued: int, fewer: int
+    age: float, older: float, queued: int, fewer: int, growth: float
 ) -> None:
-    if not may_wait(age, queued):
-        assert not may_wait(age + older, max(0, queued - fewer))
+    if not may_wait(age, queued, growth):
+        assert not may_wait(age + older, max(0, queued - fewer), growth)
+
+
+def test_growth_is_what_was_added_since_the_last_look() -> None:
+    growth = Growth()
+    looks = [(100.0, 5_000), (100.5, 6_000), (100.5, 9_000), (101.0, 9_000), (102.0, 4_000)]
+    assert [growth.note(StreamState(0, size, 1, 1, at, {})) for at, size in looks] == [0, 2_000, 0, 0, -5_000]
 
 
 def test_a_frame_is_taken_apart_by_its_own_numbers() -> None:
