@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from peakclip.ingest import Outcome
+from peakclip.ingest import Outcome, SoldOutError
 from peakclip.jetstream import PubAck, StoredMessage
 from peakclip.messages import Order
 from peakclip_api.line import Follower, Line
@@ -73,8 +73,11 @@ class HeldIntake:
 
     def __init__(self) -> None:
         self.taken: list[tuple[Order, Callable[[Outcome], None]]] = []
+        self.sold_out = False  # and known to be
 
     def submit(self, order: Order, ended: Callable[[Outcome], None]) -> None:
+        if self.sold_out:
+            raise SoldOutError
         self.taken.append((order, ended))
 
 
@@ -104,8 +107,10 @@ class Rumour(Follower):
         self._log = line
         self.elsewhere: list[Order] = []
         self.fails: Exception | None = None
+        self.looks = 0
 
     async def up_to_date(self) -> None:
+        self.looks += 1
         if self.fails is not None:
             raise self.fails
         if self.elsewhere:

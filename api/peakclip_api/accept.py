@@ -13,15 +13,18 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+import structlog
 
 from peakclip import messages, telemetry
 from peakclip.errors import PeakclipError
-from peakclip.ingest import Intake, IntakeUnavailableError, Outcome, SoldOutError
+from peakclip.ingest import Intake, IntakeUnavailableError, Outcome, SoldOutError, tell
 from peakclip.messages import Order
 from peakclip_api.board import Board
 from peakclip_api.line import Entry, Follower, Line
 from peakclip_api.problems import Problem, retry_later
 from peakclip_api.sales import Sale
+
+log = structlog.get_logger()
 
 _FINAL: Final = (409, 410)  # refusals that a client takes for the last word
 
@@ -87,6 +90,8 @@ class Acceptor:
         self._accept_seconds = telemetry.Gathered(telemetry.ACCEPT)
         self._in_flight: dict[str, _InFlight] = {}  # by order id
         self._in_flight_units: dict[tuple[str, str], int] = {}
+        self._refused: list[Callable[[Outcome], None]] = []  # sold out, if no other process has accepted them
+        self._confirming: asyncio.Task[None] | None = None
 
     async def write_metrics(self) -> None:
         """Once a second, for the life of the process."""
@@ -129,18 +134,32 @@ class Acceptor:
     ) -> Begun | None:
         """The short way: an order that is new and fits goes into the next group without a task of its own.
 
-        `ended` is called later. None for every other order: `accept` knows what to say to it.
+        `ended` is called later; with SoldOutError only when no other process has accepted the order either. None
+        for every other order: `accept` knows what to say to it.
         """
         started = time.perf_counter()
         order_id = messages.order_id(sale.tenant, idempotency_key)
         if order_id in self._in_flight or self._line.find(order_id) is not None:
             return None
         print_ = fingerprint(customer_id, sale.sale_id, quantity)
+
+        def told(outcome: Outcome) -> None:
+            if isinstance(outcome, SoldOutError):
+                self._confirm(ended)
+            else:
+                ended(outcome)
+
         try:
-            self._put_in_line(sale, order_id, customer_id, quantity, print_, ended)
-        except (Problem, SoldOutError):
+            self._put_in_line(sale, order_id, customer_id, quantity, print_, told)
+        except SoldOutError:
+            self._confirm(ended)
+        except Problem:
             return None
         return Begun(order_id, print_, started)
+
+    def is_accepted(self, begun: Begun) -> bool:
+        """Whether the line holds the order, by whatever process."""
+        return self._line.find(begun.order_id) is not None
 
     def finish(self, begun: Begun) -> Accepted | None:
         """The answer to an order that is on disk. None if the key was another order's, by another process, before."""
@@ -148,6 +167,25 @@ class Acceptor:
         if entry is not None and entry.order.fingerprint != begun.fingerprint:
             return None
         return self._answer(begun.order_id, entry, begun.started)
+
+    def _confirm(self, ended: Callable[[Outcome], None]) -> None:
+        """Sold out, as far as this process knows: all who are told so together wait for one look at the log."""
+        self._refused.append(ended)
+        if self._confirming is None or self._confirming.done():
+            self._confirming = asyncio.create_task(self._confirm_refusals(), name="confirm-sold-out")
+
+    async def _confirm_refusals(self) -> None:
+        while self._refused:
+            refused, self._refused = self._refused, []
+            outcome: Outcome = IntakeUnavailableError("Whether this order was accepted is not known yet.")
+            try:
+                await self._follower.up_to_date()
+                outcome = SoldOutError()
+            except PeakclipError as exc:
+                log.warning("refusals_not_confirmed", orders=len(refused), error=repr(exc))
+            finally:  # whatever happened, nobody is left waiting
+                for ended in refused:
+                    tell(ended, outcome)
 
     def _answer(self, order_id: str, entry: Entry | None, started: float) -> Accepted:
         self._accept_seconds.add(time.perf_counter() - started)

@@ -4,7 +4,7 @@
                                         └─ everything else ───────▶ aiohttp's application, as always
 
 Who is in a hurry is in the ordinary case: known key, known sale, new order, units left. Only that case is judged
-here, by the same functions as on the long way; whatever is unusual, from a missing header to a sold-out sale, is
+here, by the same functions as on the long way; whatever is unusual, from a missing header to a repeated key, is
 handed to the application untouched and answered there. So there is one place for each rule, and this one holds none.
 
 aiohttp's handling of a request costs more than everything Peakclip does for it (docs/explanation/accept-profile.md).
@@ -49,8 +49,8 @@ class ExpressLane:
         self._keys = keys
         self._sales = sales
         self._acceptor = acceptor
-        self._head_of = 0  # epoch second
-        self._head = b""
+        self._date_of = 0  # epoch second
+        self._date_line = b""
 
     def begin(
         self, message: RawRequestMessage, body: bytes, ended: Callable[[Outcome], None]
@@ -69,29 +69,35 @@ class ExpressLane:
             return None
 
     def answer(self, begun: Begun, outcome: Outcome) -> bytes | None:
-        """The whole response, 202 or 503. None for what the long way must find out or say: sold out, unless another
-        process has accepted this very order; or stored, but another process took the key for another order first."""
-        if isinstance(outcome, SoldOutError):
-            return None
+        """The whole response: 202, 409 (sold out) or 503. None for what the long way must say: the key was another
+        order's, by another process, before."""
+        if isinstance(outcome, SoldOutError) and not self._acceptor.is_accepted(begun):
+            return self._refusal(Problem(409, "sold-out", str(outcome)))
         if isinstance(outcome, IntakeUnavailableError):
-            return _refusal(retry_later("queue-unavailable", str(outcome)))
+            return self._refusal(retry_later("queue-unavailable", str(outcome)))
         accepted = self._acceptor.finish(begun)
         if accepted is None:
             return None
         body = _encode(accepted)
-        return b"%bLocation: %b\r\nContent-Length: %d\r\n\r\n%b" % (
-            self._same_for_a_second(), accepted.location.encode(), len(body), body
-        )  # fmt: skip
+        return (
+            b"HTTP/1.1 202 Accepted\r\n%bLocation: %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (self._date(), accepted.location.encode(), len(body), body)
+        )
 
-    def _same_for_a_second(self) -> bytes:
+    def _refusal(self, problem: Problem) -> bytes:
+        response = problem.response()
+        lines = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
+        return b"HTTP/1.1 %d %b\r\n%b%bContent-Length: %d\r\n\r\n%b" % (
+            response.status, (response.reason or "").encode(), self._date(), lines.encode(),
+            response.content_length, response.body,
+        )  # type: ignore[str-format]  # fmt: skip
+
+    def _date(self) -> bytes:
         now = int(time.time())
-        if now != self._head_of:
-            self._head_of = now
-            date = email.utils.formatdate(now, usegmt=True)
-            self._head = (
-                f"HTTP/1.1 202 Accepted\r\nDate: {date}\r\nContent-Type: application/json\r\n".encode()
-            )
-        return self._head
+        if now != self._date_of:
+            self._date_of = now
+            self._date_line = f"Date: {email.utils.formatdate(now, usegmt=True)}\r\n".encode()
+        return self._date_line
 
 
 def is_order(message: RawRequestMessage, payload: StreamReader) -> bool:
@@ -106,14 +112,6 @@ def is_order(message: RawRequestMessage, payload: StreamReader) -> bool:
         and payload.is_eof()
         and payload.total_bytes <= _LONGEST_BODY
     )
-
-
-def _refusal(problem: Problem) -> bytes:
-    response = problem.response()
-    lines = [f"HTTP/1.1 {response.status} {response.reason}"]
-    lines += [f"{name}: {value}" for name, value in response.headers.items()]
-    lines += [f"Content-Length: {response.content_length}"]
-    return b"%b\r\n\r\n%b" % ("\r\n".join(lines).encode(), response.body)  # type: ignore[str-format]
 
 
 class _Sieve:

@@ -43,9 +43,16 @@ class IntakeUnavailableError(PeakclipError):
     """The order could not be stored durably. Nothing was accepted, or nobody knows: retry with the same key."""
 
 
-Outcome = (
-    int | SoldOutError | IntakeUnavailableError
-)  # the sequence of the order's frame in INTAKE, or why not
+# The sequence of the order's frame in INTAKE, or why there is none.
+Outcome = int | SoldOutError | IntakeUnavailableError
+
+
+def tell(ended: Callable[[Outcome], None], outcome: Outcome) -> None:
+    """One customer's broken connection is not the others' problem."""
+    try:
+        ended(outcome)
+    except Exception:
+        log.exception("answer_failed")
 
 
 class _Waiting:
@@ -61,10 +68,7 @@ class _Waiting:
     def end(self, outcome: Outcome) -> None:
         ended, self._ended = self._ended, None
         if ended is not None:
-            try:
-                ended(outcome)
-            except Exception:  # one customer's broken connection is not the others' problem
-                log.exception("answer_failed", order=self.order.order_id)
+            tell(ended, outcome)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from aiohttp import web
 from fakes import SALE, HeldIntake, Rumour
 from support import until
 
+from peakclip.errors import UnavailableError
 from peakclip.ingest import IntakeUnavailableError, Outcome, SoldOutError
 from peakclip_api.accept import Acceptor
 from peakclip_api.auth import Credential
@@ -92,8 +93,9 @@ class Shop:
     def __init__(self) -> None:
         self.intake = HeldIntake()
         self.line = Line(keep=1_000)
-        rumour, board = Rumour(self.line), Board(cast("Any", None))
-        self.acceptor = Acceptor(cast("Any", self.intake), self.line, rumour, board)
+        self.rumour = Rumour(self.line)
+        board = Board(cast("Any", None))
+        self.acceptor = Acceptor(cast("Any", self.intake), self.line, self.rumour, board)
         closed = replace(SALE, sale_id="closed", closes=SALE.opens + 1)
         foreign = replace(SALE, sale_id="foreign", tenant="t2")
         sales = Known({"s1": SALE, "closed": closed, "foreign": foreign})
@@ -249,14 +251,55 @@ async def test_a_repeat_and_a_known_order_go_the_long_way() -> None:
     assert len(shop.intake.taken) == 1
 
 
-async def test_who_is_told_sold_out_by_the_counter_is_answered_the_long_way() -> None:
-    """Another process may have accepted this very order, and only the long way asks."""
+@pytest.mark.parametrize("known_before", [False, True], ids=["told by the counter", "known already"])
+async def test_a_sold_out_sale_is_told_so_after_a_look_at_the_log(known_before: bool) -> None:
     async with open_shop() as (shop, client):
-        await client.send(request(body=b'{"quantity":2}'))
+        shop.intake.sold_out = known_before
+        await client.send(request())
+        if not known_before:
+            await shop.taken()
+            shop.ends(0, SoldOutError())
+        reply = await client.reply()
+    assert (reply.status, reply.body["type"].rpartition("/")[2]) == (409, "sold-out")
+    assert reply.headers["content-type"].startswith("application/problem+json")
+    assert "date" in reply.headers
+    assert shop.rumour.looks == 1
+    assert shop.long_way == []
+
+
+async def test_who_has_bought_elsewhere_is_not_told_that_it_is_sold_out() -> None:
+    """Another process has accepted this very order, and this one has not heard of it yet."""
+    async with open_shop() as (shop, client):
+        await client.send(request())
         await shop.taken()
+        order = shop.intake.taken[0][0]
+        shop.rumour.elsewhere = [order]
         shop.ends(0, SoldOutError())
-        assert (await client.reply()).status == 299
-    assert shop.long_way == [("/v1/sales/s1/orders", b'{"quantity":2}')]
+        reply = await client.reply()
+    assert (reply.status, reply.body["order_id"]) == (202, order.order_id)
+
+
+async def test_nobody_is_told_sold_out_while_the_log_cannot_be_read() -> None:
+    async with open_shop() as (shop, client):
+        shop.rumour.fails = UnavailableError()
+        shop.intake.sold_out = True
+        await client.send(request())
+        reply = await client.reply()
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        shop.rumour.fails = RuntimeError("a defect")
+        await client.send(request())
+        assert (await client.reply()).status == 503
+
+
+async def test_all_who_are_refused_together_wait_for_one_look() -> None:
+    async with open_shop() as (shop, _):
+        outcomes: list[Outcome] = []
+        for number in range(50):
+            assert shop.acceptor.begin(SALE, f"c{number}", f"k{number}", 1, outcomes.append)
+        for number in range(50):
+            shop.ends(number, SoldOutError())
+        await until(lambda: len(outcomes) == 50, pause=0)
+    assert shop.rumour.looks == 1
 
 
 async def test_an_intake_that_fails_is_a_503_to_be_tried_again() -> None:
