@@ -13,18 +13,16 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-import structlog
 
 from peakclip import messages, telemetry
 from peakclip.errors import PeakclipError
-from peakclip.ingest import Intake, IntakeUnavailableError, Outcome, SoldOutError, tell
+from peakclip.ingest import Intake, IntakeUnavailableError, Outcome, SoldOutError
 from peakclip.messages import Order
 from peakclip_api.board import Board
 from peakclip_api.line import Entry, Follower, Line
 from peakclip_api.problems import Problem, retry_later
+from peakclip_api.refusals import Refusals
 from peakclip_api.sales import Sale
-
-log = structlog.get_logger()
 
 _FINAL: Final = (409, 410)  # refusals that a client takes for the last word
 
@@ -90,8 +88,7 @@ class Acceptor:
         self._accept_seconds = telemetry.Gathered(telemetry.ACCEPT)
         self._in_flight: dict[str, _InFlight] = {}  # by order id
         self._in_flight_units: dict[tuple[str, str], int] = {}
-        self._refused: list[Callable[[Outcome], None]] = []  # sold out, if no other process has accepted them
-        self._confirming: asyncio.Task[None] | None = None
+        self._refusals = Refusals(follower)
 
     async def write_metrics(self) -> None:
         """Once a second, for the life of the process."""
@@ -145,14 +142,14 @@ class Acceptor:
 
         def told(outcome: Outcome) -> None:
             if isinstance(outcome, SoldOutError):
-                self._confirm(ended)
+                self._refusals.confirm(ended)
             else:
                 ended(outcome)
 
         try:
             self._put_in_line(sale, order_id, customer_id, quantity, print_, told)
         except SoldOutError:
-            self._confirm(ended)
+            self._refusals.confirm(ended)
         except Problem:
             return None
         return Begun(order_id, print_, started)
@@ -167,25 +164,6 @@ class Acceptor:
         if entry is not None and entry.order.fingerprint != begun.fingerprint:
             return None
         return self._answer(begun.order_id, entry, begun.started)
-
-    def _confirm(self, ended: Callable[[Outcome], None]) -> None:
-        """Sold out, as far as this process knows: all who are told so together wait for one look at the log."""
-        self._refused.append(ended)
-        if self._confirming is None or self._confirming.done():
-            self._confirming = asyncio.create_task(self._confirm_refusals(), name="confirm-sold-out")
-
-    async def _confirm_refusals(self) -> None:
-        while self._refused:
-            refused, self._refused = self._refused, []
-            outcome: Outcome = IntakeUnavailableError("Whether this order was accepted is not known yet.")
-            try:
-                await self._follower.up_to_date()
-                outcome = SoldOutError()
-            except PeakclipError as exc:
-                log.warning("refusals_not_confirmed", orders=len(refused), error=repr(exc))
-            finally:  # whatever happened, nobody is left waiting
-                for ended in refused:
-                    tell(ended, outcome)
 
     def _answer(self, order_id: str, entry: Entry | None, started: float) -> Accepted:
         self._accept_seconds.add(time.perf_counter() - started)
