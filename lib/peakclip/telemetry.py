@@ -89,14 +89,18 @@ def exposition(shared_folder: str | os.PathLike[str] | None = None) -> bytes:
 
 def configure_logging(process: str, *, json: bool = True) -> None:
     """Log lines on stderr: JSON with a stable `event`, or readable lines for a person at a terminal."""
-    renderer = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
+    rendered: list[structlog.typing.Processor] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        if json
+        else [structlog.dev.ConsoleRenderer(colors=False)]  # takes tracebacks as they are
+    )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[*shared, structlog.processors.dict_tracebacks, renderer],
+        processors=[*shared, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         # One write for each line: several workers share a file, and `print` writes the line's end apart.
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),

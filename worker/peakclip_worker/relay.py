@@ -77,7 +77,7 @@ class Relay:
         frames: list[InMessage] = []
         while not service.stopping.is_set():
             try:
-                # What failed stays in hand: left alone, it would come again only after ack_wait.
+                # What could not be stored stays in hand: left alone, it would come again only after ack_wait.
                 frames = frames or await self._pull.fetch(FRAMES_AT_ONCE, 1.0)
                 if frames:
                     await self._let_accepting_go_first(frames[0].stored_at)
@@ -107,7 +107,16 @@ class Relay:
                 await write_dead_letter(self._database, "relay", frame, f"unreadable frame: {exc}", 1)
         for first in range(0, len(orders), BATCH):
             await store_all(self._js, orders[first : first + BATCH])
-        await asyncio.gather(*(frame.ack() for frame in frames))
+        await asyncio.gather(*(self._finished(frame) for frame in frames))
+
+    @staticmethod
+    async def _finished(frame: InMessage) -> None:
+        """A frame whose word is lost is let go, not kept in hand: a server that was killed may not know that it ever
+        gave it out, and then answers nothing, however often it is told. It comes again, and its orders are known."""
+        try:
+            await frame.ack()
+        except PeakclipError as exc:
+            log.warning("frame_comes_again", frame=frame.subject, error=repr(exc))
 
 
 def take_apart(frame: InMessage) -> list[OutMessage]:

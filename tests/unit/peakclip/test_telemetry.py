@@ -1,12 +1,14 @@
-"""Gathered observations are the same observations."""
+"""Gathered observations are the same observations, and log lines carry their tracebacks."""
 
 from __future__ import annotations
 
+import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from peakclip.telemetry import Gathered
+from peakclip.telemetry import Gathered, configure_logging
 
 BOUNDS = (0.1, 0.5, 1.0)
 
@@ -26,3 +28,20 @@ def test_gathered_and_single_observations_are_exposed_alike(values: list[float])
         return [line for line in generate_latest(registry).decode().splitlines() if "created" not in line]
 
     assert counts(one) == counts(other)
+
+
+@pytest.mark.parametrize("json", [True, False])
+def test_a_traceback_can_be_logged_for_programs_and_for_people(
+    json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("test", json=json)
+    try:
+        raise ZeroDivisionError
+    except ZeroDivisionError:
+        structlog.get_logger().exception("it_failed")
+    finally:
+        structlog.reset_defaults()
+        structlog.contextvars.clear_contextvars()
+    text = capsys.readouterr().err
+    assert "it_failed" in text
+    assert "ZeroDivisionError" in text
