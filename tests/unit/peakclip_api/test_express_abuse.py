@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from support import until
-from unit.peakclip_api.test_express import Client, open_shop, request
+from unit.peakclip_api.test_express import Client, Shop, open_shop, request
 
 from peakclip.ingest import SoldOutError
 
@@ -31,38 +31,34 @@ BROKEN = [
 async def test_what_cannot_be_read_behind_an_order_is_refused_after_the_orders_answer(broken: bytes) -> None:
     """Else the first answer is a 400, and whoever sent the order believes that it was refused."""
     async with open_shop() as (shop, client):
-        await client.send(request())
-        await shop.taken()
-        await client.send(broken)
-        await client.send(b"and more of it")
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await send_behind_an_order(shop, client, broken, b"and more of it")
         shop.ends(0, 1)
         assert [await status_of(client) for _ in range(2)] == [202, 400]
         assert await client.is_closed()
 
 
+async def send_behind_an_order(shop: Shop, client: Client, *pieces: bytes) -> None:
+    """An order, and behind it pieces that arrive one by one."""
+    await client.send(request())
+    await shop.taken()
+    for piece in pieces:
+        await client.send(piece)
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+
 async def test_requests_between_the_order_and_what_cannot_be_read_are_answered_in_between() -> None:
     async with open_shop() as (shop, client):
-        await client.send(request())
-        await shop.taken()
-        await client.send(b"GET /one HTTP/1.1\r\nHost: shop\r\n\r\n")
-        for _ in range(100):
-            await asyncio.sleep(0)
-        await client.send(b"GARBAGE\r\n\r\n")
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await send_behind_an_order(
+            shop, client, b"GET /one HTTP/1.1\r\nHost: shop\r\n\r\n", b"GARBAGE\r\n\r\n"
+        )
         shop.ends(0, 1)
         assert [await status_of(client) for _ in range(3)] == [202, 299, 400]
 
 
 async def test_a_sold_out_order_is_answered_before_what_cannot_be_read() -> None:
     async with open_shop() as (shop, client):
-        await client.send(request())
-        await shop.taken()
-        await client.send(b"GARBAGE\r\n\r\n")
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await send_behind_an_order(shop, client, b"GARBAGE\r\n\r\n")
         shop.ends(0, SoldOutError())
         assert [await status_of(client) for _ in range(2)] == [409, 400]
 
