@@ -20,6 +20,7 @@ from peakclip.ingest import (
     IntakeUnavailableError,
     SoldOutError,
     grant,
+    may_start,
 )
 from peakclip.jetstream import WRONG_LAST_SEQUENCE
 from peakclip.messages import Order, decode_frame
@@ -41,6 +42,12 @@ def test_nobody_gets_a_unit_that_is_not_there_and_nobody_who_fits_is_refused(
         assert yes == (quantity <= left)
         left -= quantity * yes
     assert left >= min(0, units)
+
+
+@given(st.integers(0, 1_000), st.integers(1, 5))
+def test_a_frame_beside_others_flies_only_when_it_is_well_filled(waiting: int, flying: int) -> None:
+    assert may_start(waiting, 0) == (waiting >= 1)
+    assert may_start(waiting, flying) == (waiting >= topology.MAX_ORDERS_PER_FRAME // 2)
 
 
 class Counter:
