@@ -6,18 +6,52 @@ of the limiter live in memory, since a lost ticket lowers the rate for a quarter
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from peakclip.jetstream import JetStream
 
 INTAKE: Final = "INTAKE"  # frames: what API processes have accepted, many orders in one message
-SECKILL: Final = "SECKILL"  # one message per flash-sale order, put there by the relay
+SECKILL: Final = (
+    "SECKILL"  # one message per order that waits in line for the database, put there by the relay
+)
 STOCK: Final = "STOCK"  # admission counters, one subject per sale, with their whole history
 TICKETS: Final = "TICKETS"  # the limiter's window counters
-EVENTS: Final = "EVENTS"  # what has happened to orders, from the outbox
+EVENTS: Final = "EVENTS"  # what has happened to orders and reviews, from the outbox
+EXPIRY: Final = "EXPIRY"  # one message per unpaid order whose time is up, from the relay's sweep
+TIMERS: Final = (
+    "TIMERS"  # schedules: retries that wait for their time, and the seconds in which orders expire
+)
 PACE: Final = "PACE"  # key-value bucket: one key per pool, the rate schedule
 
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A worker pool: the consumer has the name of the pool."""
+
+    name: str
+    stream: str
+    subjects: tuple[str, ...]  # what it works on, its own retries apart
+    default_limit_per_second: float
+
+
 ORDERS_POOL: Final = "orders"
+EFFECTS_POOL: Final = "effects"
+REAPER_POOL: Final = "reaper"
+
+ASYNC_ORDER_SUBJECT: Final = "order.async.created"  # an ordinary order that was accepted into the line
+EXPIRY_SUBJECT: Final = "order.expiry.due"
+TIMER_DUE: Final = "timer.due"  # where schedules deliver: timer.due.expiry, timer.due.retry.<pool>
+
+POOLS: Final = {
+    pool.name: pool
+    for pool in (
+        # All that reaches the database through the line shares one R: that is what the database was sized for.
+        Pool(ORDERS_POOL, SECKILL, ("order.seckill.created.*", ASYNC_ORDER_SUBJECT), 100.0),
+        Pool(EFFECTS_POOL, EVENTS, ("order.*", "review.*"), 500.0),
+        Pool(REAPER_POOL, EXPIRY, (EXPIRY_SUBJECT,), 100.0),
+    )
+}
 
 # JetStream counts nanoseconds.
 _SECOND: Final = 1_000_000_000
@@ -54,6 +88,26 @@ def stock_subject(sale_id: str) -> str:
     return f"stock.{sale_id}"
 
 
+def expiry_timer_subject(epoch_second: int) -> str:
+    """The schedule that wakes the sweep in this second; a second schedule for it replaces the first."""
+    return f"timer.expiry.{epoch_second}"
+
+
+def delayed_subject(pool: str, name: str) -> str:
+    """Where a message waits for its next attempt, as a schedule: neither in flight nor ready. `name`: one token."""
+    return f"timer.retry.{pool}.{name}"
+
+
+def due_subject(pool: str) -> str:
+    """Where the schedule delivers it when its time has come; the relay moves it to `retry_subject`."""
+    return f"{TIMER_DUE}.retry.{pool}"
+
+
+def retry_subject(pool: str) -> str:
+    """Where a message comes back to its pool, in the pool's own stream."""
+    return f"retry.{pool}"
+
+
 def ticket_subject(pool: str, rate_milli: int, window: int) -> str:
     """The counter of one limiter window: `tk.<pool>.<rate in orders per 1000 s>.<window number>`."""
     return f"tk.{pool}.{rate_milli}.{window}"
@@ -71,7 +125,7 @@ STREAMS: Final[dict[str, dict[str, Any]]] = {
         "allow_direct": True,
     },
     SECKILL: {
-        "subjects": ["order.seckill.created.*"],
+        "subjects": ["order.seckill.created.*", ASYNC_ORDER_SUBJECT, f"retry.{ORDERS_POOL}"],
         "storage": "file",
         "retention": "limits",
         "discard": "new",
@@ -110,12 +164,33 @@ STREAMS: Final[dict[str, dict[str, Any]]] = {
             "order.paid",
             "review.created",
             "review.replied",
+            f"retry.{EFFECTS_POOL}",
         ],
         "storage": "file",
         "retention": "limits",
-        "discard": "old",  # a log of what is already true in PostgreSQL
+        # Effects hang on every event: a full stream makes the outbox wait, it forgets nothing.
+        "discard": "new",
+        "max_bytes": 2 * _GIB,
+        "allow_atomic": True,
+        "duplicate_window": 120 * _SECOND,
+        "allow_direct": True,
+    },
+    EXPIRY: {
+        "subjects": [EXPIRY_SUBJECT, f"retry.{REAPER_POOL}"],
+        "storage": "file",
+        "retention": "limits",
+        "discard": "new",
         "max_bytes": 1 * _GIB,
         "allow_atomic": True,
+        "duplicate_window": 120 * _SECOND,
+        "allow_direct": True,
+    },
+    # A stream with schedules cannot refuse when it is full (10052), so it has no limit: nothing may be dropped here.
+    TIMERS: {
+        "subjects": ["timer.>"],
+        "storage": "file",
+        "retention": "limits",
+        "allow_msg_schedules": True,
         "duplicate_window": 120 * _SECOND,
         "allow_direct": True,
     },
@@ -133,11 +208,23 @@ STREAMS: Final[dict[str, dict[str, Any]]] = {
 
 CONSUMERS: Final[dict[tuple[str, str], dict[str, Any]]] = {
     (INTAKE, "relay"): {"max_ack_pending": 256, "ack_wait": 30 * _SECOND},
+    (TIMERS, "relay"): {
+        "filter_subjects": [f"{TIMER_DUE}.>"],
+        "max_ack_pending": 20_000,
+        "ack_wait": 30 * _SECOND,
+    },
     (STOCK, "reconciler"): {
         "max_ack_pending": 20_000,
         "ack_wait": int(RECONCILER_ACK_WAIT_SECONDS * _SECOND),
     },
-    (SECKILL, ORDERS_POOL): {"max_ack_pending": 20_000, "ack_wait": int(ACK_WAIT_SECONDS * _SECOND)},
+    **{
+        (pool.stream, pool.name): {
+            "filter_subjects": [*pool.subjects, retry_subject(pool.name)],
+            "max_ack_pending": 20_000,
+            "ack_wait": int(ACK_WAIT_SECONDS * _SECOND),
+        }
+        for pool in POOLS.values()
+    },
 }
 
 
