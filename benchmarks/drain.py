@@ -97,7 +97,7 @@ class _Bench:
             await do(orders, int(number))
             seconds = time.perf_counter() - began
         stored = await self._env.database.fetchval(
-            "select count(*) from orders o join outbox e on e.message_id = o.order_id || ':created'"
+            "select count(*) from orders o join outbox e on e.message_id = o.order_id || ':1'"
             " where o.status = 'pending_payment'"
         )
         if stored != count:
@@ -174,6 +174,7 @@ def _columns(orders: Sequence[Order]) -> tuple[Any, ...]:
         ["frame"] * len(orders),
         [order.fingerprint for order in orders],
         [order.accepted_at for order in orders],
+        [order.traceparent for order in orders],
         time.time(),
     )
 

@@ -23,7 +23,7 @@ from orders where sale_id = $1 and customer_id = $2 and status in ('pending_paym
 
 INSERT_EVENT: Final = """
 insert into outbox (message_id, subject, payload)
-values ($1::uuid || ':created', 'order.created',
+values ($1::uuid || ':1', 'order.created',
         json_build_object('order_id', $1::uuid, 'tenant', $2::text, 'customer_id', $3::text, 'sale_id', $4::text,
                           'quantity', $5::integer, 'status', 'pending_payment', 'reason', null, 'at', now())::text)
 """
@@ -47,7 +47,7 @@ with taken as (
   returning order_id, tenant, customer_id, sale_id, quantity, status, committed_at
 )
 insert into outbox (message_id, subject, payload)
-select i.order_id || ':created', 'order.created',
+select i.order_id || ':1', 'order.created',
        json_build_object('order_id', i.order_id, 'tenant', i.tenant, 'customer_id', i.customer_id, 'sale_id', i.sale_id,
                          'quantity', i.quantity, 'status', i.status, 'reason', null, 'at', i.committed_at)::text
 from inserted i

@@ -97,6 +97,7 @@ async def drain_batch(
         frames,
         [order.fingerprint for order in orders],
         [order.accepted_at for order in orders],
+        [order.traceparent for order in orders],
         NOW.timestamp(),
     )
     return row["created"], row["rejected"], row["repeated"]

@@ -186,7 +186,12 @@ class Intake:
             waiting.end(seq)
 
     async def _reserve(self, frame: _Group, sale_id: str, part: list[_Waiting]) -> list[_Waiting]:
-        """Takes units for as many as there are units for, answers `sold out` to the others."""
+        """Takes units for as many as there are units for, answers `sold out` to the others.
+
+        An ordinary order is of no sale and takes none.
+        """
+        if not sale_id:
+            return part
         quantities = [waiting.order.quantity for waiting in part]
         wanted = sum(quantities)
         taken = await self._js.increment(
@@ -246,7 +251,8 @@ class Intake:
     def _give_back(self, frame: _Group, orders: list[Order]) -> None:
         units: dict[str, int] = {}
         for order in orders:
-            units[order.sale_id] = units.get(order.sale_id, 0) + order.quantity
+            if order.sale_id:
+                units[order.sale_id] = units.get(order.sale_id, 0) + order.quantity
         for sale_id, count in units.items():
             self._return_later(frame, sale_id, count, "b")
 

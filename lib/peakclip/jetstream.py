@@ -487,9 +487,10 @@ class JetStream:
             delivered_seq=answer["delivered"]["stream_seq"],
         )
 
-    async def purge_below(self, stream: str, seq: int) -> None:
-        """Removes every message with a sequence lower than `seq`."""
-        await self._api(f"STREAM.PURGE.{stream}", msgspec.json.encode({"seq": seq}))
+    async def purge_below(self, stream: str, seq: int, *, subject: str | None = None) -> None:
+        """Removes every message with a sequence lower than `seq`, of this subject (with wildcards) if one is given."""
+        request = {"seq": seq, **({"filter": subject} if subject else {})}
+        await self._api(f"STREAM.PURGE.{stream}", msgspec.json.encode(request))
 
     async def kv_get(self, bucket: str, key: str) -> tuple[bytes, int] | None:
         """Value and revision, or None."""

@@ -15,16 +15,37 @@ import msgspec
 EpochSeconds = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]  # up to the end of the year 9999
 
 
-class Order(msgspec.Struct, frozen=True, gc=False):
-    """One accepted flash-sale order, as it travels from the API through INTAKE and SECKILL to a worker."""
+class Booking(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What an ordinary order asks for: a service for a pet at a time, perhaps somewhere."""
+
+    pet_id: str
+    service_package_id: str
+    service_date: str  # RFC 3339
+    address: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    note: str | None = None
+
+
+class Order(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One order that was accepted into the line, as it travels from the API through INTAKE and SECKILL to a worker."""
 
     order_id: str  # UUID text, derived from tenant and idempotency key
     tenant: str
     customer_id: str
-    sale_id: str
+    sale_id: str  # empty: an ordinary order, with a booking
     quantity: int
     fingerprint: str  # of customer and request body: tells a retry from a reused key
     accepted_at: EpochSeconds  # the API's clock
+    traceparent: str = ""  # W3C trace context of the request, if it had one
+    booking: Booking | None = None
+
+
+class ExpiryDue(msgspec.Struct, frozen=True, gc=False):
+    """An unpaid order whose time is up, on `order.expiry.due`. The database decides whether that is still so."""
+
+    order_id: str
+    expires_at: EpochSeconds
 
 
 class WorkerTelemetry(msgspec.Struct, frozen=True):
@@ -78,6 +99,7 @@ class PoolStatus(msgspec.Struct, frozen=True):
 
 _encoder = msgspec.json.Encoder()
 _order_decoder = msgspec.json.Decoder(Order)
+_expiry_decoder = msgspec.json.Decoder(ExpiryDue)
 
 encode = _encoder.encode
 
@@ -100,6 +122,11 @@ def decode_frame(body: bytes) -> list[Order]:
 def decode_order(body: bytes) -> Order:
     """Raises msgspec.DecodeError or msgspec.ValidationError."""
     return _order_decoder.decode(body)
+
+
+def decode_expiry(body: bytes) -> ExpiryDue:
+    """Raises msgspec.DecodeError or msgspec.ValidationError."""
+    return _expiry_decoder.decode(body)
 
 
 def order_id(tenant: str, idempotency_key: str) -> str:

@@ -64,6 +64,9 @@ RECONCILER_ACK_WAIT_SECONDS: Final = 60.0
 FRAME_HEADER: Final = "Peakclip-Frame"  # id of the frame an order or a stock movement belongs to
 RESERVED_AT_HEADER: Final = "Peakclip-Reserved-At"  # on a return of stock: when its frame's units were taken
 FRAME_ORDERS_HEADER: Final = "Peakclip-Orders"  # how many orders a frame holds; 0 marks a fence
+ATTEMPT_HEADER: Final = "Peakclip-Attempt"  # on a message that comes again: which attempt this is, from 2 on
+MESSAGE_ID_HEADER: Final = "Peakclip-Message-Id"  # and its first id,
+SUBJECT_HEADER: Final = "Peakclip-Subject"  # and its first subject
 WORKER_TELEMETRY: Final = "peakclip.telemetry"  # Core NATS: peakclip.telemetry.<pool>.<worker>
 POOL_STATUS: Final = "peakclip.status"  # Core NATS: peakclip.status.<pool>, from the controller
 
@@ -82,6 +85,11 @@ def frame_subject(frame_id: str) -> str:
 
 def seckill_subject(sale_id: str) -> str:
     return f"order.seckill.created.{sale_id}"
+
+
+def line_subject(sale_id: str) -> str:
+    """Where an order waits in line: by its sale, or with all others that are of none."""
+    return seckill_subject(sale_id) if sale_id else ASYNC_ORDER_SUBJECT
 
 
 def stock_subject(sale_id: str) -> str:

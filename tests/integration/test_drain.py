@@ -19,8 +19,10 @@ from peakclip.limiter.pace import set_pace
 from peakclip.local.postgres import PostgresServer
 from peakclip.messages import Order
 from peakclip.service import Service
+from peakclip_worker.batch import BatchPool
 from peakclip_worker.consumer import Drain
-from peakclip_worker.pools.orders import OrdersPool
+from peakclip_worker.pools.orders import DrainOrders
+from peakclip_worker.timers import Timers
 
 pytestmark = pytest.mark.integration
 
@@ -48,8 +50,16 @@ async def given_back(database: Any, sale_id: str = "s1") -> list[int]:
 
 async def events(database: Any) -> Counter[str]:
     return Counter(
-        row["subject"] for row in await database.fetch("select subject from outbox where increment is null")
+        row["subject"]
+        for row in await database.fetch(
+            "select subject from outbox where increment is null and subject not like 'timer.%'"
+        )
     )
+
+
+async def timers(database: Any) -> list[str]:
+    rows = await database.fetch("select subject from outbox where subject like 'timer.expiry.%'")
+    return [row["subject"] for row in rows]
 
 
 async def test_a_batch_becomes_rows_stock_and_events(database: Any) -> None:
@@ -70,6 +80,7 @@ async def test_a_batch_becomes_rows_stock_and_events(database: Any) -> None:
         assert row["accepted_at"].timestamp() == make_order().accepted_at
         assert 890 < (row["expires_at"] - row["committed_at"]).total_seconds() < 910
     assert await events(database) == {"order.created": 3}
+    assert len(await timers(database)) in (1, 2)  # one for each second in which something expires
     assert await given_back(database) == []
 
 
@@ -247,6 +258,12 @@ class Worker:
         return self.loop.telemetry(0.0).in_flight
 
 
+def orders_pool(js: JetStream, database: Any, work_ms: float = 0.0) -> BatchPool[Order]:
+    return BatchPool(
+        topology.ORDERS_POOL, js, database, DrainOrders(database, work_ms), backoff_seconds=(0.05, 0.1)
+    )
+
+
 @contextlib.asynccontextmanager
 async def worker(nats_url: str, database_url: str, work_ms: float = 0.0) -> AsyncIterator[Worker]:
     service = Service()
@@ -255,15 +272,18 @@ async def worker(nats_url: str, database_url: str, work_ms: float = 0.0) -> Asyn
         limiter = Limiter(js, topology.ORDERS_POOL)
         service.spawn("limiter", limiter.run())
         pull = js.pull(topology.SECKILL, topology.ORDERS_POOL)
-        loop = Drain(js, pull, limiter, OrdersPool(database, work_ms), topology.ORDERS_POOL)
+        loop = Drain(js, pull, limiter, orders_pool(js, database, work_ms), topology.ORDERS_POOL)
         task = asyncio.create_task(loop.run(service))
+        retries = asyncio.create_task(Timers(js, lambda: None).run(service))  # as the relay does
         try:
             yield Worker(service, loop, task)
             service.stopping.set()
             await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(retries, 10)
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for one in (task, retries):
+                one.cancel()
+            await asyncio.gather(task, retries, return_exceptions=True)
             await service.cancel_side_tasks()
             database.terminate()
     assert service.failure is None
@@ -291,7 +311,15 @@ async def enqueue(js: JetStream, orders: Sequence[Order], frame: str = "f1") -> 
 
 
 async def drained(js: JetStream) -> bool:
-    return await unfinished(js, topology.SECKILL, topology.ORDERS_POOL) == 0
+    delayed = (await js.stream_state(topology.TIMERS)).messages - await _moved(js)
+    return delayed == 0 and await unfinished(js, topology.SECKILL, topology.ORDERS_POOL) == 0
+
+
+async def _moved(js: JetStream) -> int:
+    """Deliveries of schedules that the relay has moved on."""
+    answer = await js._api("STREAM.INFO.TIMERS", b'{"subjects_filter": "timer.due.>"}')
+    due = sum((answer["state"].get("subjects") or {}).values())
+    return due - await unfinished(js, topology.TIMERS, "relay")
 
 
 async def rows(database: Any) -> dict[str, str]:
@@ -426,7 +454,7 @@ async def test_what_a_lost_worker_had_in_hand_comes_again_and_counts_once(
     """Committed, then killed before the acknowledgement."""
     orders = [make_order() for _ in range(10)]
     await enqueue(queue, orders)
-    pool = OrdersPool(database)
+    pool = orders_pool(queue, database)
     for _ in range(2):
         pull = queue.pull(topology.SECKILL, topology.ORDERS_POOL)
         batch = await pull.fetch(10, 2.0)

@@ -54,7 +54,7 @@ async def test_events_and_returned_units_are_published_and_forgotten(js: JetStre
     body = msgspec.json.decode(created.payload)
     assert (body["order_id"], body["status"], body["quantity"]) == (good.order_id, "pending_payment", 2)
     assert msgspec.json.decode(rejected.payload)["reason"] == "limit-reached"
-    assert created.headers["Nats-Msg-Id"] == created.headers["ce-id"] == f"{good.order_id}:created"
+    assert created.headers["Nats-Msg-Id"] == created.headers["ce-id"] == f"{good.order_id}:1"
     assert {name: created.headers[name] for name in ("ce-specversion", "ce-type", "ce-source")} == {
         "ce-specversion": "1.0", "ce-type": "order.created", "ce-source": "/peakclip/orders",
     }  # fmt: skip

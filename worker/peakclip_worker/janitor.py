@@ -1,4 +1,4 @@
-"""Removes what is finished from INTAKE and SECKILL, so that they never fill up with the past.
+"""Removes what is finished from INTAKE and the pools' streams, so that they never fill up with the past.
 
 Finished means below the consumer's ack floor, and for a frame also that its reservation has been settled: the
 reconciler reads a missing frame as one that was never published. STOCK is never purged: a counter lives in the last
@@ -61,9 +61,9 @@ class Janitor:
         while not service.stopping.is_set():
             try:
                 await self.clean(topology.INTAKE, "relay", safe_until=self._settled_until(), now=time.time())
-                await self.clean(
-                    topology.SECKILL, topology.ORDERS_POOL, safe_until=time.time(), now=time.time()
-                )
+                await self._clean_timers()
+                for pool in topology.POOLS.values():
+                    await self.clean(pool.stream, pool.name, safe_until=time.time(), now=time.time())
             except PeakclipError as exc:
                 log.warning("janitor_retries", error=repr(exc))
             try:
@@ -71,6 +71,12 @@ class Janitor:
                     await service.stopping.wait()
             except TimeoutError:
                 continue
+
+    async def _clean_timers(self) -> None:
+        """What schedules have delivered is of no further use; schedules that wait in the same stream stay."""
+        finished = (await self._js.consumer_state(topology.TIMERS, "relay")).ack_floor_seq
+        if finished:
+            await self._js.purge_below(topology.TIMERS, finished + 1, subject=f"{topology.TIMER_DUE}.>")
 
     async def clean(self, stream: str, consumer: str, *, safe_until: float, now: float) -> None:
         """Purges finished messages that are too old, or too many, and older than `safe_until` in any case."""

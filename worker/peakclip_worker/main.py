@@ -10,8 +10,9 @@ from peakclip import store, topology
 from peakclip.jetstream import JetStream
 from peakclip.limiter.limiter import Limiter
 from peakclip.service import Service, run_service
+from peakclip_worker.batch import BatchPool
 from peakclip_worker.consumer import Drain
-from peakclip_worker.pools.orders import OrdersPool
+from peakclip_worker.pools.orders import DrainOrders
 from peakclip_worker.settings import WorkerSettings
 
 POOLS = {topology.ORDERS_POOL: topology.SECKILL}
@@ -39,7 +40,7 @@ async def work(settings: WorkerSettings, service: Service) -> None:
             js,
             js.pull(POOLS[settings.pool], settings.pool),
             limiter,
-            OrdersPool(database, settings.work_ms),
+            BatchPool(settings.pool, js, database, DrainOrders(database, settings.work_ms)),
             settings.pool,
         )
         service.spawn("telemetry", drain.publish_telemetry())

@@ -1,4 +1,4 @@
-"""The outbox: what a committed transaction owes the rest becomes events (EVENTS) and stock on offer (STOCK).
+"""The outbox: what a committed transaction owes the rest becomes events (EVENTS), stock on offer (STOCK) and timers.
 
 A row is deleted in the transaction that claimed it, after its publication; a crash in between publishes it again
 with the same message id, which JetStream drops within its window and consumers recognise afterwards.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from peakclip import telemetry
@@ -21,6 +22,7 @@ from peakclip_worker.relay import store_all
 log = structlog.get_logger()
 
 BATCH: Final = 256
+TIMER_PREFIX: Final = "timer."
 IDLE_SECONDS: Final = (
     0.25  # gathers what a quarter of a second brings: a batch costs the same whatever its size
 )
@@ -48,28 +50,41 @@ class Outbox:
             rows = await connection.fetch(query("claim_outbox"), BATCH)
             if not rows:
                 return 0
-            events = [
-                OutMessage(row["subject"], row["payload"].encode(), event_headers(row))
-                for row in rows
-                if row["increment"] is None
-            ]
+            events = [row for row in rows if row["increment"] is None and not _is_timer(row)]
             if events:
-                await store_all(self._js, events, patience_seconds=5)
+                await store_all(self._js, [_event(row) for row in events], patience_seconds=5)
             await asyncio.gather(
                 *(
                     self._js.increment(row["subject"], row["increment"], message_id=row["message_id"])
                     for row in rows
                     if row["increment"] is not None
-                )
+                ),
+                *(
+                    self._js.publish(row["subject"], b"", headers=_headers(row))
+                    for row in rows
+                    if _is_timer(row)
+                ),
             )
             await connection.execute(query("delete_outbox"), [row["id"] for row in rows])
             return len(rows)
 
 
+def _is_timer(row: Any) -> bool:
+    return str(row["subject"]).startswith(TIMER_PREFIX)
+
+
+def _headers(row: Any) -> dict[str, str]:
+    return {**msgspec.json.decode(row["headers"]), "Nats-Msg-Id": row["message_id"]}
+
+
+def _event(row: Any) -> OutMessage:
+    return OutMessage(row["subject"], row["payload"].encode(), event_headers(row))
+
+
 def event_headers(row: Any) -> dict[str, str]:
     """CloudEvents 1.0, binary mode: attributes in headers, the data as the body."""
     return {
-        "Nats-Msg-Id": row["message_id"],
+        **_headers(row),
         "ce-specversion": "1.0",
         "ce-id": row["message_id"],
         "ce-type": row["subject"],

@@ -126,7 +126,7 @@ def take_apart(frame: InMessage) -> list[OutMessage]:
     frame_id = frame.subject.partition(".")[2]
     return [
         OutMessage(
-            topology.seckill_subject(decode_order(line).sale_id),
+            topology.line_subject(decode_order(line).sale_id),
             line,
             {"Nats-Msg-Id": f"{frame_id}.{index}", topology.FRAME_HEADER: frame_id},
         )

@@ -10,16 +10,18 @@ import click
 from peakclip import store
 from peakclip.jetstream import JetStream
 from peakclip.service import Service, run_service
+from peakclip_worker.expiry import Sweep
 from peakclip_worker.janitor import Janitor
 from peakclip_worker.outbox import Outbox
 from peakclip_worker.reconciler import Reconciler
 from peakclip_worker.relay import Relay
 from peakclip_worker.settings import RelaySettings
+from peakclip_worker.timers import Timers
 
 
 @click.command()
 def command() -> None:
-    """Take frames apart, publish the outbox, return what nobody bought."""
+    """Take frames apart, publish the outbox, find what has expired, return what nobody bought."""
     settings = RelaySettings.load()
     run_service("relay", settings, lambda service: relay(settings, service))
 
@@ -30,13 +32,16 @@ async def relay(settings: RelaySettings, service: Service) -> None:
             await JetStream.connect(settings.nats_url, name="peakclip-relay")
         )
         service.check("nats", lambda: js.connected)
-        database = await store.connect(settings.database_url, min_size=1, max_size=3)
+        database = await store.connect(settings.database_url, min_size=1, max_size=4)
         stack.push_async_callback(database.close)
         reconciler = Reconciler(js, settings.reconcile_after_seconds)
         janitor = Janitor(js, lambda: reconciler.settled_until, settings.keep_seconds, settings.keep_bytes)
+        sweep = Sweep(js, database)
         service.ready()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(Relay(js, database).run(service), name="frames")
             tasks.create_task(Outbox(js, database).run(service), name="outbox")
             tasks.create_task(reconciler.run(service), name="reconciler")
+            tasks.create_task(sweep.run(service), name="sweep")
+            tasks.create_task(Timers(js, sweep.wake).run(service), name="timers")
             tasks.create_task(janitor.run(service), name="janitor")

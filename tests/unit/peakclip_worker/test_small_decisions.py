@@ -14,9 +14,9 @@ from support import make_order
 from peakclip import topology
 from peakclip.jetstream import InMessage, StreamState
 from peakclip.messages import encode_frame
+from peakclip_worker.batch import BatchPool
 from peakclip_worker.dead_letters import _storable
 from peakclip_worker.outbox import event_headers
-from peakclip_worker.pools.orders import OrdersPool
 from peakclip_worker.reconciler import Movements, correction, is_late
 from peakclip_worker.relay import (
     BUSY_BYTES_PER_SECOND,
@@ -119,12 +119,12 @@ def batch(*sequences: int) -> Sequence[InMessage]:
     return [cast("Any", ArrivedMessage("order.seckill.created.s1", b"", {}, seq=seq)) for seq in sequences]
 
 
-def together(pool: OrdersPool, *sequences: int, most: int = 10) -> list[int]:
+def together(pool: BatchPool[Any], *sequences: int, most: int = 10) -> list[int]:
     return [message.seq for message in pool.batch_of(batch(*sequences), most)]
 
 
 async def test_suspects_go_alone_and_others_stay_together() -> None:
-    pool = OrdersPool(None)
+    pool: BatchPool[Any] = BatchPool("orders", cast("Any", None), None, cast("Any", None))
     assert together(pool, 1, 2, 3, 4, most=3) == [1, 2, 3]
     result = await pool._isolate(batch(3, 4), ValueError())
     assert [message.seq for message in result.again] == [3, 4]
@@ -147,6 +147,6 @@ def test_every_text_can_be_stored(text: str) -> None:
 
 
 def test_an_event_is_a_cloud_event() -> None:
-    headers = event_headers({"message_id": "o-1:created", "subject": "order.created"})
+    headers = event_headers({"message_id": "o-1:created", "subject": "order.created", "headers": "{}"})
     assert headers["Nats-Msg-Id"] == headers["ce-id"] == "o-1:created"
     assert headers["ce-type"] == "order.created"

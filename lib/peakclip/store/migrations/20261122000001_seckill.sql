@@ -29,25 +29,50 @@ create table sales (
   check (initial = available + reserved + sold)
 );
 
+-- Every order: of a flash sale (sale_id) or an ordinary one (pet, package, service date).
 create table orders (
-  order_id      uuid primary key,
-  tenant        text not null,
-  customer_id   text not null,
-  sale_id       text,                             -- no foreign key: drain_seckill() judges, a check per row costs
-  quantity      integer not null check (quantity >= 1),
-  status        text not null check (status in ('pending_payment', 'paid', 'cancelled', 'rejected')),
-  reason        text,                             -- why it was rejected: sold-out, limit-reached, unknown-sale
-  frame_id      text not null,                    -- the frame whose reservation this order consumed
-  fingerprint   text not null,
-  accepted_at   timestamptz not null,
-  started_at    timestamptz not null,             -- when the limiter let it start
-  committed_at  timestamptz not null default clock_timestamp(),
-  expires_at    timestamptz,
-  paid_at       timestamptz,
-  cancelled_at  timestamptz
+  order_id            uuid primary key,
+  tenant              text not null,
+  customer_id         text not null,
+  sale_id             text,                       -- no foreign key: drain_seckill() judges, a check per row costs
+  quantity            integer not null default 1 check (quantity >= 1),
+  status              text not null check (status in ('created', 'pending_payment', 'paid', 'accepted', 'started',
+                                                      'completed', 'cancelled', 'rejected')),
+  reason              text,                       -- why it was rejected or cancelled
+  version             integer not null default 1, -- grows by one with every transition
+  amount_cents        bigint not null default 0 check (amount_cents >= 0),
+  frame_id            text,                       -- the frame it came in; null: it did not wait in line
+  fingerprint         text not null,
+  transition_key      text,                       -- Idempotency-Key of the last transition, if it had one
+  payment_id          uuid,                       -- the payment that won
+  accepted_at         timestamptz not null,
+  started_at          timestamptz,                -- when the limiter let it start; null: it did not wait in line
+  committed_at        timestamptz not null default clock_timestamp(),
+  expires_at          timestamptz,                -- unpaid until then, it is cancelled
+  paid_at             timestamptz,
+  cancelled_at        timestamptz,
+  pet_id              text,
+  service_package_id  text,
+  service_date        timestamptz,
+  address             text,
+  latitude            double precision,
+  longitude           double precision,
+  note                text,
+  provider_id         text,
+  assigned_at         timestamptz,                -- when a provider accepted it
+  service_started_at  timestamptz,
+  completed_at        timestamptz
 );
 -- Serves the per-customer limit at drain, so it holds what counts against the limit and nothing else.
-create index orders_by_buyer on orders (sale_id, customer_id) where status in ('pending_payment', 'paid');
+create index orders_by_buyer on orders (sale_id, customer_id)
+  where sale_id is not null and status not in ('cancelled', 'rejected');
+-- The reaper's sweep.
+create index orders_due on orders (expires_at, order_id) where status = 'pending_payment';
+-- Lists: a customer's own, newest first; a provider's own; what a provider could accept.
+create index orders_by_customer on orders (tenant, customer_id, committed_at, order_id);
+create index orders_by_provider on orders (tenant, provider_id, committed_at, order_id) where provider_id is not null;
+create index orders_open on orders (tenant, committed_at, order_id)
+  where provider_id is null and status in ('created', 'paid');
 
 -- What a committed transaction still owes the rest of the system. Rows are deleted once published.
 create table outbox (
@@ -87,7 +112,8 @@ create table dead_letters (
 -- exactly once. Times are epoch seconds.
 create function drain_seckill(
   p_order_id uuid[], p_tenant text[], p_customer_id text[], p_sale_id text[], p_quantity integer[],
-  p_frame_id text[], p_fingerprint text[], p_accepted_at double precision[], p_started_at double precision
+  p_frame_id text[], p_fingerprint text[], p_accepted_at double precision[], p_traceparent text[],
+  p_started_at double precision
 ) returns table (created bigint, rejected bigint, repeated bigint) language plpgsql
 -- The arrays' lengths are unknown to the planner, which then nests loops over hundreds of rows; and a plan that was
 -- made while the table was small must not read all of it once it has grown.
@@ -103,8 +129,8 @@ begin
 
   with incoming as materialized (
     select * from unnest(p_order_id, p_tenant, p_customer_id, p_sale_id, p_quantity, p_frame_id, p_fingerprint,
-                         p_accepted_at) with ordinality
-      as i (order_id, tenant, customer_id, sale_id, quantity, frame_id, fingerprint, accepted_at, n)
+                         p_accepted_at, p_traceparent) with ordinality
+      as i (order_id, tenant, customer_id, sale_id, quantity, frame_id, fingerprint, accepted_at, traceparent, n)
   ), known as materialized (
     select o.order_id from orders o where o.order_id = any(p_order_id)
   ), fresh as (
@@ -114,10 +140,10 @@ begin
   ), bought as materialized (
     select o.sale_id, o.customer_id, sum(o.quantity) as quantity from orders o
     where o.sale_id = any(p_sale_id) and o.customer_id = any(p_customer_id)
-      and o.status in ('pending_payment', 'paid')
+      and o.status not in ('cancelled', 'rejected')
     group by o.sale_id, o.customer_id
   ), within_limit as (
-    select f.*, s.available, s.pay_within_seconds, s.sale_id is null as unknown_sale,
+    select f.*, s.available, s.pay_within_seconds, s.price_cents, s.sale_id is null as unknown_sale,
            sum(f.quantity) over (partition by f.sale_id, f.customer_id order by f.n)
              + coalesce(b.quantity, 0) <= s.per_customer_limit as within
     from fresh f
@@ -129,9 +155,9 @@ begin
            w.available - (sum(w.quantity) over (partition by w.sale_id, w.within order by w.n) - w.quantity) as left_over
     from within_limit w
   ), inserted as (
-    insert into orders (order_id, tenant, customer_id, sale_id, quantity, status, reason, frame_id, fingerprint,
-                        accepted_at, started_at, expires_at)
-    select j.order_id, j.tenant, j.customer_id, j.sale_id, j.quantity,
+    insert into orders (order_id, tenant, customer_id, sale_id, quantity, amount_cents, status, reason, frame_id,
+                        fingerprint, accepted_at, started_at, expires_at)
+    select j.order_id, j.tenant, j.customer_id, j.sale_id, j.quantity, coalesce(j.price_cents * j.quantity, 0),
            case when j.within and j.quantity <= j.left_over then 'pending_payment' else 'rejected' end,
            case when j.unknown_sale then 'unknown-sale'
                 when not j.within then 'limit-reached'
@@ -142,19 +168,31 @@ begin
     from judged j
     order by j.n
     on conflict (order_id) do nothing
-    returning order_id, tenant, customer_id, sale_id, quantity, status, reason, frame_id, expires_at, committed_at
+    returning order_id, tenant, customer_id, sale_id, quantity, amount_cents, status, reason, version, frame_id,
+              expires_at, committed_at
   ), taken as (
     update sales s set available = s.available - t.quantity, reserved = s.reserved + t.quantity
     from (select i.sale_id, sum(i.quantity) as quantity from inserted i
           where i.status = 'pending_payment' group by i.sale_id) t
     where s.sale_id = t.sale_id
   ), events as (
-    insert into outbox (message_id, subject, payload)
-    select i.order_id || case i.status when 'rejected' then ':rejected' else ':created' end,
+    insert into outbox (message_id, subject, headers, payload)
+    select i.order_id || ':' || i.version,
            case i.status when 'rejected' then 'order.rejected' else 'order.created' end,
+           case j.traceparent when '' then '{}'::jsonb else jsonb_build_object('traceparent', j.traceparent) end,
            (select row_to_json(e) from (select i.order_id, i.tenant, i.customer_id, i.sale_id, i.quantity, i.status,
-                                               i.reason, i.expires_at, i.committed_at as at) e)::text
-    from inserted i
+                                               i.reason, i.amount_cents, i.version, i.expires_at,
+                                               i.committed_at as at) e)::text
+    from inserted i join judged j on j.order_id = i.order_id
+  ), timers as (
+    -- One wake-up of the sweep for each second in which something expires.
+    insert into outbox (message_id, subject, headers)
+    select distinct 'timer.expiry.' || t.second, 'timer.expiry.' || t.second,
+           jsonb_build_object('Nats-Schedule', to_char(to_timestamp(t.second) at time zone 'UTC',
+                                                       '"@at "YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                              'Nats-Schedule-Target', 'timer.due.expiry')
+    from (select floor(extract(epoch from i.expires_at))::bigint + 1 as second from inserted i
+          where i.expires_at is not null) t
   ), given_back as (
     -- A rejection for stock means that more was offered than there is: only what is really left goes back.
     insert into outbox (message_id, subject, increment, headers)

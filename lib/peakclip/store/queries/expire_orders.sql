@@ -1,0 +1,1 @@
+select expired, kept from expire_orders($1::uuid[])

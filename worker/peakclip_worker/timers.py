@@ -1,0 +1,58 @@
+"""What schedules deliver: the wake-up of the sweep, and messages whose next attempt is due.
+
+A message that has waited goes back into its pool's own stream, where lag, limiter and acknowledgement are those of
+every other message. It is stored there before the delivery is acknowledged, under an id of its attempt, so that a
+repeat counts once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from peakclip import topology
+from peakclip.errors import PeakclipError, UnavailableError
+from peakclip.jetstream import InMessage, JetStream
+from peakclip.service import Service
+
+log = structlog.get_logger()
+
+FETCH: Final = 64
+_RETRY: Final = f"{topology.TIMER_DUE}.retry."
+
+
+class Timers:
+    """Handles due schedules until the service stops."""
+
+    def __init__(self, js: JetStream, wake_sweep: Callable[[], None]) -> None:
+        self._js = js
+        self._wake_sweep = wake_sweep
+        self._pull = js.pull(topology.TIMERS, "relay")
+
+    async def run(self, service: Service) -> None:
+        while not service.stopping.is_set():
+            try:
+                for message in await self._pull.fetch(FETCH, 1.0):
+                    await self._handle(message)
+            except PeakclipError as exc:  # what was not acknowledged comes again
+                log.warning("timers_retry", error=repr(exc))
+                await asyncio.sleep(0.2)
+        with contextlib.suppress(UnavailableError):
+            for message in self._pull.take_back():
+                await message.nak()
+
+    async def _handle(self, message: InMessage) -> None:
+        if message.subject.startswith(_RETRY):
+            pool = message.subject.removeprefix(_RETRY)
+            headers = {key: value for key, value in message.headers.items() if not key.startswith("Nats-")}
+            attempt = headers.get(topology.ATTEMPT_HEADER)
+            message_id = f"{headers.get(topology.MESSAGE_ID_HEADER, message.seq)}:{attempt}"
+            subject = topology.retry_subject(pool)
+            await self._js.publish(subject, message.payload, message_id=message_id, headers=headers)
+        else:
+            self._wake_sweep()
+        await message.ack()
