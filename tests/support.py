@@ -72,13 +72,15 @@ def make_order(
     return Order(order_id=order_id, customer_id=customer, sale_id=sale_id, quantity=quantity, **values)
 
 
-async def insert_sale(database: Any, sale_id: str = "s1", *, stock: int = 10, limit: int = 1) -> None:
+async def insert_sale(
+    database: Any, sale_id: str = "s1", *, stock: int = 10, limit: int = 1, pay_within: int = 900
+) -> None:
     """The row only; the admission counter is put on offer by `offer`."""
     await database.execute(
         "insert into sales (sale_id, tenant, product, price_cents, initial, available, opens_at, closes_at,"
         " per_customer_limit, pay_within_seconds, fingerprint)"
-        " values ($1, $2, 'product', 100, $3, $3, now() - interval '1 hour', now() + interval '1 day', $4, 900, 'f')",
-        sale_id, TENANT, stock, limit,
+        " values ($1, $2, 'product', 100, $3, $3, now() - interval '1 hour', now() + interval '1 day', $4, $5, 'f')",
+        sale_id, TENANT, stock, limit, pay_within,
     )  # fmt: skip
 
 

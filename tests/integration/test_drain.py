@@ -10,19 +10,14 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from pools import Worker, drain, orders_pool, own_connections, relay
 from support import NOW, drain_batch, insert_sale, make_order, new_name, unfinished, until
 
 from peakclip import messages, store, topology
 from peakclip.jetstream import JetStream, OutMessage
-from peakclip.limiter.limiter import Limiter
 from peakclip.limiter.pace import set_pace
 from peakclip.local.postgres import PostgresServer
 from peakclip.messages import Order
-from peakclip.service import Service
-from peakclip_worker.batch import BatchPool
-from peakclip_worker.consumer import Drain
-from peakclip_worker.pools.orders import DrainOrders
-from peakclip_worker.timers import Timers
 
 pytestmark = pytest.mark.integration
 
@@ -240,53 +235,15 @@ async def test_batches_at_once_sell_all_of_the_stock(database: Any) -> None:
 # -- the worker --------------------------------------------------------------------------------------------
 
 
-class Worker:
-    """A worker's loop with its own connection and service; as in `peakclip worker`, but in this process."""
-
-    def __init__(self, service: Service, loop: Drain, task: asyncio.Task[None]) -> None:
-        self.service = service
-        self.loop = loop
-        self.task = task
-
-    async def stop(self) -> None:
-        """SIGTERM."""
-        self.service.stopping.set()
-        await asyncio.wait_for(self.task, 10)
-
-    @property
-    def in_hand(self) -> int:
-        return self.loop.telemetry(0.0).in_flight
-
-
-def orders_pool(js: JetStream, database: Any, work_ms: float = 0.0) -> BatchPool[Order]:
-    return BatchPool(
-        topology.ORDERS_POOL, js, database, DrainOrders(database, work_ms), backoff_seconds=(0.05, 0.1)
-    )
-
-
 @contextlib.asynccontextmanager
 async def worker(nats_url: str, database_url: str, work_ms: float = 0.0) -> AsyncIterator[Worker]:
-    service = Service()
-    async with await JetStream.connect(nats_url, name="worker") as js:
-        database = await store.connect(database_url, max_size=2)
-        limiter = Limiter(js, topology.ORDERS_POOL)
-        service.spawn("limiter", limiter.run())
-        pull = js.pull(topology.SECKILL, topology.ORDERS_POOL)
-        loop = Drain(js, pull, limiter, orders_pool(js, database, work_ms), topology.ORDERS_POOL)
-        task = asyncio.create_task(loop.run(service))
-        retries = asyncio.create_task(Timers(js, lambda: None).run(service))  # as the relay does
-        try:
-            yield Worker(service, loop, task)
-            service.stopping.set()
-            await asyncio.wait_for(task, 10)
-            await asyncio.wait_for(retries, 10)
-        finally:
-            for one in (task, retries):
-                one.cancel()
-            await asyncio.gather(task, retries, return_exceptions=True)
-            await service.cancel_side_tasks()
-            database.terminate()
-    assert service.failure is None
+    """A worker with connections of its own, and the relay's part for what waits to be tried again."""
+    async with (
+        own_connections(nats_url, database_url) as (js, database),
+        relay(js, database, ["timers"]),
+        drain(js, orders_pool(js, database, work_ms), topology.ORDERS_POOL) as one,
+    ):
+        yield one
 
 
 @pytest.fixture
