@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks import machine
-from benchmarks.designs import ACCEPT, BY_NAME, Design
+from benchmarks.designs import ACCEPT, BY_NAME
 from benchmarks.environment import BENCH_STREAM, Environment, environment, make_sale, settled
 from benchmarks.errors import BenchmarkError
 from benchmarks.load import Run, Target, run
 from benchmarks.options import Options
+from benchmarks.served import SALE, SALES, served
 from benchmarks.stats import orders_for, ratio, spread
 from peakclip import topology
-from peakclip.local import ports
-from peakclip.local.process import ProcessSpec
 
-_SYNC: Final = ("sync", "sync-tuned", "sync-one-call")
-_SALES: Final = dict.fromkeys(_SYNC, "bench-sync")  # their stock is the row in PostgreSQL
-_SALE: Final = "bench"
-_RELAY_NICE: Final = 5  # as `peakclip up` runs it
-_PORT_TRIES: Final = 20
 _MOST_ORDERS: Final = 100_000
 _HALF_LOAD: Final = ("peakclip", "sync")
 _RATIOS: Final = (
@@ -53,11 +45,11 @@ async def measure(options: Options, say: Say) -> dict[str, Any]:
     """The result as it is kept: every run, and what follows from them."""
     async with environment(lazy=True) as env:
         about = await machine.describe(env)
-        for sale in {_SALE, *_SALES.values()}:
+        for sale in {SALE, *SALES.values()}:
             await make_sale(env, sale)
         connections, trials = await _tuned(env, options)
         say(f"(a') and (a'') have {connections} connections in each process: the fastest")
-        async with _served(env, ACCEPT, options.processes, connections) as targets:
+        async with served(env, ACCEPT, options.processes, connections) as targets:
             bench = _Bench(env, options, targets, say)
             sizes = {design.name: await bench.size_of(design.name) for design in ACCEPT}
             rounds = await bench.rounds(sizes)
@@ -66,72 +58,17 @@ async def measure(options: Options, say: Say) -> dict[str, Any]:
     return {**about, **tuned, "rounds": [one.to_json() for one in rounds], **summary(rounds), **half}
 
 
-@contextlib.asynccontextmanager
-async def _served(
-    env: Environment, designs: Sequence[Design], processes: int, connections: int
-) -> AsyncIterator[dict[str, Target]]:
-    """The designs' processes, each design on one port. `connections` are those of (a') and (a'') to PostgreSQL."""
-    with contextlib.ExitStack() as held:
-        specs: dict[str, list[ProcessSpec]] = {}
-        for design in designs:
-            holder = held.enter_context(_reserved_port())
-            specs[design.name] = _specs(env, design, processes, connections, holder.getsockname()[1])
-        async with env.running(*(spec for some in specs.values() for spec in some)) as pids:
-            yield {name: _target(env, name, some, pids) for name, some in specs.items()}
-
-
-def _specs(
-    env: Environment, design: Design, processes: int, connections: int, port: int
-) -> list[ProcessSpec]:
-    variables = {
-        "PEAKCLIP_HOST": ports.LOOPBACK,
-        "PEAKCLIP_PORT": str(port),
-        "PEAKCLIP_CONNECTIONS": str(connections),
-    }
-    if design.name == "lazy" and env.lazy_nats is not None:
-        variables["PEAKCLIP_NATS_URL"] = env.lazy_nats.url
-    peakclip = design.name == "peakclip"
-    module, arguments = ("peakclip", ["api"]) if peakclip else ("benchmarks.variants", [design.name])
-    specs = [
-        env.process(f"{design.name}-{number}", module, arguments, env=variables)
-        for number in range(1, processes + 1)
-    ]
-    if peakclip:  # nothing is switched off: the relay takes frames apart while more are accepted
-        specs.append(env.process("relay", "peakclip", ["relay"], nice=_RELAY_NICE))
-    return specs
-
-
-def _target(env: Environment, design: str, specs: Sequence[ProcessSpec], pids: dict[str, int]) -> Target:
-    roles = {
-        "api": [pids[spec.name] for spec in specs if spec.name != "relay"],
-        "nats": [env.pid("nats-lazy" if design == "lazy" else "nats")],
-        "postgres": [env.pid("postgres")],
-    }
-    if design == "peakclip":
-        roles["relay"] = [pids["relay"]]
-    url = f"http://{ports.LOOPBACK}:{specs[0].env['PEAKCLIP_PORT']}"
-    return Target(url, _SALES.get(design, _SALE), env.service_key, roles)
-
-
 async def _tuned(env: Environment, options: Options) -> tuple[int, dict[int, float]]:
     """How many connections (a') is fastest with: every order locks the sale's row, so more may be slower."""
     candidates = options.sync_connections
     rates: dict[int, float] = {}
     for connections in candidates if len(candidates) > 1 else ():
-        async with _served(env, [BY_NAME["sync-tuned"]], options.processes, connections) as targets:
+        async with served(env, [BY_NAME["sync-tuned"]], options.processes, connections) as targets:
             target = targets["sync-tuned"]
             first = await run(target, options.first_orders // 2, connections=options.connections)
             orders = orders_for(first.per_second, options.seconds / 2, least=20, most=_MOST_ORDERS)
             rates[connections] = (await run(target, orders, connections=options.connections)).per_second
     return max(rates, key=rates.__getitem__, default=candidates[0]), rates
-
-
-def _reserved_port() -> socket.socket:
-    """A port may still be remembered by closed connections of another server: then the next one."""
-    for _ in range(_PORT_TRIES):
-        with contextlib.suppress(OSError):
-            return ports.reserve(ports.free_port())
-    raise BenchmarkError("There is no free port.")
 
 
 class _Bench:

@@ -20,6 +20,12 @@ class Options:
     profile_rounds: int = 3
     fixed_orders: int | None = None  # this many in every run, instead of as many as take the wanted time
     sync_connections: tuple[int, ...] = (1, 2, 4, 8, 16)  # of each process of (a'): the best is taken
+    due_orders: int = 100_000  # that expire in the same second
+    reaper_rate: float = 1_000.0
+    expiry_rounds: int = 8
+    expiry_seconds: float = 4.0  # of each load in each round
+    expiry_load_rate: float = 1_000.0  # orders per second, open loop
+    expiry_connections: int = 64
 
 
 QUICK = Options(
@@ -34,4 +40,10 @@ QUICK = Options(
     profile_rounds=1,
     fixed_orders=200,
     sync_connections=(2,),
+    due_orders=3_000,
+    reaper_rate=500.0,
+    expiry_rounds=1,
+    expiry_seconds=0.3,
+    expiry_load_rate=200.0,
+    expiry_connections=8,
 )

@@ -17,6 +17,7 @@ _FIGURES: Final = {"accept": tables.accept_figure, "drain": tables.drain_figure}
 _HEADINGS: Final = {
     "accept": "Accepting",
     "drain": "Draining",
+    "expiry": "Expiry beside accepting",
     "profile": "Where the time of an accept goes",
 }
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"

@@ -88,6 +88,31 @@ def profile_table(result: Result) -> str:
     return "\n".join(lines)
 
 
+def expiry_table(result: Result) -> str:
+    """The reaper's rate, and what accepting notices of it."""
+    rate, options = result["rate"], result["options"]
+    lines = [
+        f"{options['due_orders']:,} unpaid orders were due in the same second, R of the reaper was "
+        f"{options['reaper_rate']:,.0f}/s. {rate['orders']:,} of them, cancelled without a break: "
+        f"**{rate['mean']:,.1f}/s** ({rate['error_percent']:+.2f} %), at most {rate['most_in_a_second']:,} commits in "
+        "any second.",
+        "",
+        f"Meanwhile {options['expiry_load_rate']:,.0f} orders/s were accepted, the reaper at work and paused in turn:",
+        "",
+        "| round | reaper | p50 ms | p99 ms | cancelled |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one['round']} | {one['state']} | {one['p50_ms']:.1f} | {one['p99_ms']:.1f} | {one['cancelled']:,} |"
+        for one in result["rounds"]
+    ]
+    lines += ["", "| reaping / paused, in the same round | median | lowest to highest |", "|---|---|---|"]
+    for name in ("p50", "p99"):
+        one = result[f"{name}_ratio"]
+        lines.append(f"| {name} | **{one['median']:.2f}** | {one['low']:.2f} to {one['high']:.2f} |")
+    return "\n".join(lines)
+
+
 def accept_figure(result: Result) -> str:
     bars = [_bar(f"{design.letter}  {design.words}", design, result) for design in ACCEPT]
     options = result["options"]
@@ -124,7 +149,12 @@ def tuned(result: Result) -> str:
 
 
 def summary(kind: str, result: Result) -> str:
-    tables = {"accept": accept_table, "drain": drain_table, "profile": profile_table}
+    tables = {
+        "accept": accept_table,
+        "drain": drain_table,
+        "expiry": expiry_table,
+        "profile": profile_table,
+    }
     return tables[kind](result)
 
 

@@ -53,6 +53,14 @@ def test_every_design_drains_its_orders(tmp_path: Path) -> None:
     assert all(one["seconds"] > 0 for one in result["rounds"])
 
 
+def test_the_reaper_works_beside_accepting(tmp_path: Path) -> None:
+    """That every unit has returned is checked by the benchmark itself."""
+    result = bench(tmp_path, "expiry")
+    assert [one["state"] for one in result["rounds"]] == ["paused", "reaping"]
+    assert result["rounds"][0]["cancelled"] == 0
+    assert result["rate"]["orders"] > 0
+
+
 def test_the_profile_accounts_for_the_whole_accept(tmp_path: Path) -> None:
     profile = bench(tmp_path, "profile")["profile"]
     assert sum(profile["stages_us"].values()) == pytest.approx(profile["api_cpu_us"], rel=0.01)

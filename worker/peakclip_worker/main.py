@@ -10,12 +10,9 @@ from peakclip import store, topology
 from peakclip.jetstream import JetStream
 from peakclip.limiter.limiter import Limiter
 from peakclip.service import Service, run_service
-from peakclip_worker.batch import BatchPool
 from peakclip_worker.consumer import Drain
-from peakclip_worker.pools.orders import DrainOrders
+from peakclip_worker.pools import POOLS, Given
 from peakclip_worker.settings import WorkerSettings
-
-POOLS = {topology.ORDERS_POOL: topology.SECKILL}
 
 
 @click.command()
@@ -38,9 +35,9 @@ async def work(settings: WorkerSettings, service: Service) -> None:
         service.spawn("limiter", limiter.run())
         drain = Drain(
             js,
-            js.pull(POOLS[settings.pool], settings.pool),
+            js.pull(topology.POOLS[settings.pool].stream, settings.pool),
             limiter,
-            BatchPool(settings.pool, js, database, DrainOrders(database, settings.work_ms)),
+            POOLS[settings.pool](Given(database, js, settings)),
             settings.pool,
         )
         service.spawn("telemetry", drain.publish_telemetry())

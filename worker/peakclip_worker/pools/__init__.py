@@ -1,1 +1,52 @@
-"""What each pool does with its messages. One module per pool; none knows the limiter or JetStream's protocol."""
+"""What each pool does with its messages. One module per pool; none knows the limiter or JetStream's protocol.
+
+`POOLS` is the list of them: whoever supplies workers supplies them for these. A new pool is a function that makes
+it and a line in `POOLS`; its module is imported by workers of that pool only, or once by whoever forks workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from peakclip import topology
+
+if TYPE_CHECKING:
+    from peakclip.jetstream import JetStream
+    from peakclip_worker.batch import Work
+    from peakclip_worker.consumer import Pool
+    from peakclip_worker.settings import WorkerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a worker has when it makes its pool."""
+
+    database: Any  # a pool of connections
+    js: JetStream
+    settings: WorkerSettings
+
+
+def _orders(given: Given) -> Pool:
+    from peakclip_worker.pools.orders import DrainOrders
+
+    return _batches(topology.ORDERS_POOL, given, DrainOrders(given.database, given.settings.work_ms))
+
+
+def _reaper(given: Given) -> Pool:
+    from peakclip_worker.pools.reaper import ExpireOrders
+
+    return _batches(topology.REAPER_POOL, given, ExpireOrders(given.database))
+
+
+def _batches(name: str, given: Given, work: Work[Any]) -> Pool:
+    from peakclip_worker.batch import BatchPool
+
+    return BatchPool(name, given.js, given.database, work)
+
+
+POOLS: Final[Mapping[str, Callable[[Given], Pool]]] = {
+    topology.ORDERS_POOL: _orders,
+    topology.REAPER_POOL: _reaper,
+}
