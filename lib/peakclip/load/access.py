@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -70,18 +72,26 @@ async def create_sale(url: str, admin_key: str, *, stock: int, now: datetime | N
         "per_customer_limit": 1,
         "pay_within_seconds": 600,
     }
-    headers = {"Authorization": f"Bearer {admin_key}", "Idempotency-Key": f"sale-{secrets.token_hex(8)}"}
+    return str((await post(url, "/v1/sales", admin_key, body))["sale_id"])
+
+
+async def post(
+    url: str, path: str, key: str, body: Mapping[str, Any], *, customer: str | None = None
+) -> dict[str, Any]:
+    """Creates something through the API; returns the answer. Raises AccessError if it is refused."""
+    headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": f"cli-{secrets.token_hex(8)}"}
+    if customer is not None:
+        headers["Peakclip-Customer"] = customer
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session,
-            session.post(f"{url}/v1/sales", json=body, headers=headers) as response,
+            session.post(url + path, json=body, headers=headers) as response,
         ):
             answer = await response.read()
     except (aiohttp.ClientError, TimeoutError) as exc:
         why = exc.os_error.strerror if isinstance(exc, aiohttp.ClientConnectorError) else str(exc)
         raise AccessError(f"{url} does not answer: {why or type(exc).__name__}") from exc
     if response.status not in (200, 201):
-        raise AccessError(
-            f"The sale was refused ({response.status}): {answer[:300].decode(errors='replace')}"
-        )
-    return str(msgspec.json.decode(answer)["sale_id"])
+        raise AccessError(f"{path} was refused ({response.status}): {answer[:300].decode(errors='replace')}")
+    created: dict[str, Any] = msgspec.json.decode(answer)
+    return created

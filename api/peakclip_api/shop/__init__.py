@@ -1,0 +1,1 @@
+"""The shop window: a static page that speaks to the public API and to nothing else. No build step."""
