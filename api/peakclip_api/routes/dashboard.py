@@ -56,9 +56,9 @@ class Asset:
         return web.Response(body=self.body, headers={**headers, "Content-Type": self.kind})
 
 
-def load_assets() -> dict[str, Asset]:
+def load_assets(package: str) -> dict[str, Asset]:
     """By name. Only what is in here is ever served: a name from a request never touches the file system."""
-    folder = resources.files("peakclip_api.dashboard")
+    folder = resources.files(package)
     return {
         item.name: Asset(item.read_bytes(), _TYPES[kind])
         for item in folder.iterdir()
@@ -71,7 +71,7 @@ ASSETS: Final = web.AppKey("dashboard_assets", dict[str, Asset])
 
 def add_routes(app: web.Application) -> None:
     """Needs a started Board under `keys.BOARD` when requests arrive."""
-    app[ASSETS] = load_assets()
+    app[ASSETS] = load_assets("peakclip_api.dashboard")
     app.add_routes(
         [
             web.get("/", page),
