@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import openapi
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -170,6 +171,14 @@ class Answer:
         return str(self.body["type"]).rpartition("/")[2] if "problem" in self.content_type else None
 
 
+def _sent(options: dict[str, Any]) -> bytes | None:
+    """The body of a request as the client library will send it; None if it comes in pieces."""
+    if "json" in options:
+        return msgspec.json.encode(options["json"])
+    data = options.get("data") or b""
+    return data.encode() if isinstance(data, str) else data if isinstance(data, bytes) else None
+
+
 @dataclass(frozen=True)
 class Api:
     """One API process, except that it lives in this one."""
@@ -179,10 +188,16 @@ class Api:
     service: Service
 
     async def call(self, method: str, path: str, *, key: str | None = SERVICE_KEY, **options: Any) -> Answer:
+        """Every request and answer is held against openapi.yaml."""
         headers = {**({"Authorization": f"Bearer {key}"} if key else {}), **options.pop("headers", {})}
         async with self.client.request(method, path, headers=headers, **options) as response:
             text = await response.text()
-            return Answer(response.status, response.headers, response.content_type, text)
+            answer = Answer(response.status, response.headers, response.content_type, text)
+        url = str(response.request_info.url.relative())
+        openapi.check(
+            openapi.Exchange(method, url, headers, _sent(options), answer.status, answer.headers, text)
+        )
+        return answer
 
     async def order(
         self,
