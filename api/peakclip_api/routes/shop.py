@@ -36,6 +36,4 @@ async def asset(request: web.Request) -> web.Response:
 
 async def me(request: web.Request) -> web.Response:
     credential = await credential_of(request, request.app[keys.KEYS])
-    return json_answer(
-        {"tenant": credential.tenant, "subject": credential.subject, "role": credential.role}
-    )
+    return json_answer({"tenant": credential.tenant, "subject": credential.subject, "role": credential.role})

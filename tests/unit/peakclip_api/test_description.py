@@ -26,8 +26,6 @@ NOT_YET = {
     "DELETE /v1/providers/{provider_id}",
     "DELETE /v1/sales/{sale_id}",
     "DELETE /v1/service-packages/{service_package_id}",
-    "GET /shop",
-    "GET /shop/{file}",
     "GET /v1/customers",
     "GET /v1/customers/{customer_id}",
     "GET /v1/notifications",
