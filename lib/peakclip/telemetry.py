@@ -41,6 +41,7 @@ MAX_STARTS = Gauge(
 DEAD_LETTERS = Gauge("peakclip_dead_letters", "Dead letters.", ["pool"], multiprocess_mode=_LATEST)
 OUTBOX = Gauge("peakclip_outbox_rows", "Outbox rows not yet published.", multiprocess_mode=_LATEST)
 PROCESSED = Counter("peakclip_processed_total", "Messages finished, by outcome.", ["pool", "outcome"])
+FAILED = Counter("peakclip_failed_attempts_total", "Attempts that ended in an error.", ["pool"])
 DECISIONS = Counter("peakclip_decisions_total", "Decisions of the controller.", ["pool", "reason"])
 PROCESSING = Histogram(
     "peakclip_processing_seconds", "From start to commit, per batch.", ["pool"], buckets=_SECONDS

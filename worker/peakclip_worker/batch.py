@@ -21,7 +21,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from peakclip import topology
+from peakclip import telemetry, topology
 from peakclip.errors import PeakclipError
 from peakclip.jetstream import InMessage, JetStream
 from peakclip.store import DATABASE_AWAY, DATABASE_UNFIT
@@ -143,6 +143,7 @@ class BatchPool(Generic[_T]):
 
     async def _isolate(self, batch: Sequence[InMessage], cause: Exception) -> BatchResult:
         """A batch that is refused is tried again one by one; who fails alone waits, or is set aside."""
+        telemetry.FAILED.labels(self._name).inc(len(batch))
         for message in batch:
             self._failures[message.seq] = self._failures.get(message.seq, 0) + 1
         if len(batch) > 1:
