@@ -156,7 +156,7 @@ begin
     from inserted n join incoming i on i.order_id = (n.o).order_id
   )
   select i.order_id,
-         case when n.o is not null then (n.o).status
+         case when (n.o).order_id is not null then (n.o).status
               -- A repeat stays one even if pet or package has gone since.
               when i.refusal is null or exists (select from orders k where k.order_id = i.order_id) then 'repeated'
               else 'refused' end,
@@ -320,10 +320,10 @@ declare
   o orders;
 begin
   insert into reviews (review_id, tenant, order_id, customer_id, provider_id, rating, comment, fingerprint)
-  select p_review_id, o.tenant, o.order_id, o.customer_id, o.provider_id, p_rating, p_comment, p_fingerprint
-  from orders o
-  where o.order_id = p_order_id and o.tenant = p_tenant and o.customer_id = p_customer_id and o.status = 'completed'
-    and o.provider_id is not null
+  select p_review_id, k.tenant, k.order_id, k.customer_id, k.provider_id, p_rating, p_comment, p_fingerprint
+  from orders k
+  where k.order_id = p_order_id and k.tenant = p_tenant and k.customer_id = p_customer_id and k.status = 'completed'
+    and k.provider_id is not null
   on conflict do nothing
   returning * into r;
   if found then
