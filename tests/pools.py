@@ -15,6 +15,7 @@ from peakclip_worker.batch import BatchPool, Work
 from peakclip_worker.consumer import Drain
 from peakclip_worker.expiry import Sweep
 from peakclip_worker.outbox import Outbox
+from peakclip_worker.pools.effects import ApplyEffects
 from peakclip_worker.pools.orders import DrainOrders
 from peakclip_worker.pools.reaper import ExpireOrders
 from peakclip_worker.relay import Relay
@@ -29,6 +30,10 @@ def orders_pool(js: JetStream, database: Any, work_ms: float = 0.0) -> BatchPool
 
 def reaper_pool(js: JetStream, database: Any) -> BatchPool[Any]:
     return BatchPool(topology.REAPER_POOL, js, database, ExpireOrders(database), QUICK_BACKOFF)
+
+
+def effects_pool(js: JetStream, database: Any) -> BatchPool[Any]:
+    return BatchPool(topology.EFFECTS_POOL, js, database, ApplyEffects(database, js), QUICK_BACKOFF)
 
 
 def batch_pool(name: str, js: JetStream, database: Any, work: Work[Any]) -> BatchPool[Any]:

@@ -289,6 +289,11 @@ class JetStream:
         except (nats.errors.Error, OSError) as exc:
             raise UnavailableError from exc
 
+    async def round_trip(self) -> None:
+        """Returns when the server has all that was sent before, subscriptions too. Raises as `request` does."""
+        # Not the client's `flush`: one that is given up makes it fail on the late answer and read no more.
+        await self.request(f"{_API}.INFO", b"")
+
     async def subscribe_core(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Any:
         """Subscribes; the subscription comes back by itself after a reconnect."""
         return await self._nc.subscribe(subject, cb=callback)

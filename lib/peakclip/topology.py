@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
 
 from peakclip.jetstream import JetStream
 
@@ -69,6 +70,7 @@ MESSAGE_ID_HEADER: Final = "Peakclip-Message-Id"  # and its first id,
 SUBJECT_HEADER: Final = "Peakclip-Subject"  # and its first subject
 WORKER_TELEMETRY: Final = "peakclip.telemetry"  # Core NATS: peakclip.telemetry.<pool>.<worker>
 POOL_STATUS: Final = "peakclip.status"  # Core NATS: peakclip.status.<pool>, from the controller
+TRAIL: Final = "peakclip.trail"  # Core NATS: which transitions of which orders the audit trail holds now
 
 
 # First part of the message ids on STOCK: what a movement is.
@@ -114,6 +116,13 @@ def due_subject(pool: str) -> str:
 def retry_subject(pool: str) -> str:
     """Where a message comes back to its pool, in the pool's own stream."""
     return f"retry.{pool}"
+
+
+def push_subject(user_id: str) -> str:
+    """Core NATS: where a user's notifications are pushed, whatever the tenant. No two users have the same one."""
+    # `quote` leaves these two as they are; a dot would make two tokens of one.
+    token = quote(user_id, safe="").replace(".", "%2E").replace("~", "%7E")
+    return f"notification.push.{token}"
 
 
 def ticket_subject(pool: str, rate_milli: int, window: int) -> str:

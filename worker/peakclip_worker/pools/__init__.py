@@ -34,6 +34,12 @@ def _orders(given: Given) -> Pool:
     return _batches(topology.ORDERS_POOL, given, DrainOrders(given.database, given.settings.work_ms))
 
 
+def _effects(given: Given) -> Pool:
+    from peakclip_worker.pools.effects import ApplyEffects
+
+    return _batches(topology.EFFECTS_POOL, given, ApplyEffects(given.database, given.js))
+
+
 def _reaper(given: Given) -> Pool:
     from peakclip_worker.pools.reaper import ExpireOrders
 
@@ -48,5 +54,6 @@ def _batches(name: str, given: Given, work: Work[Any]) -> Pool:
 
 POOLS: Final[Mapping[str, Callable[[Given], Pool]]] = {
     topology.ORDERS_POOL: _orders,
+    topology.EFFECTS_POOL: _effects,
     topology.REAPER_POOL: _reaper,
 }

@@ -1,0 +1,1 @@
+select apply_effects($1::jsonb)
