@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import NoReturn, Self
 
 import pydantic
@@ -37,12 +38,17 @@ class Settings(BaseSettings):
         try:
             return cls(**{key: value for key, value in overrides.items() if value is not None})  # type: ignore[arg-type]
         except pydantic.ValidationError as exc:
-            refuse(exc)
+            refuse(exc, secret=cls._secrets())
+
+    @classmethod
+    def _secrets(cls) -> set[str]:
+        return {name for name, one in cls.model_fields.items() if "SecretStr" in repr(one.annotation)}
 
 
-def refuse(exc: pydantic.ValidationError) -> NoReturn:
-    """One sentence per wrong setting on stderr, then exit 2."""
+def refuse(exc: pydantic.ValidationError, *, secret: Collection[str] = ()) -> NoReturn:
+    """One sentence per wrong setting on stderr, then exit 2. A wrong secret is a secret too: it is not repeated."""
     for error in exc.errors():
         name = "PEAKCLIP_" + "_".join(str(part) for part in error["loc"]).upper()
-        print(f"{name}: {error['msg']} (got {error['input']!r})", file=sys.stderr)  # noqa: T201
+        got = "" if {*error["loc"]} & {*secret} else f" (got {error['input']!r})"
+        print(f"{name}: {error['msg']}{got}", file=sys.stderr)  # noqa: T201
     raise SystemExit(2)
