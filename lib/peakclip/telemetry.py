@@ -42,10 +42,14 @@ DEAD_LETTERS = Gauge("peakclip_dead_letters", "Dead letters.", ["pool"], multipr
 OUTBOX = Gauge("peakclip_outbox_rows", "Outbox rows not yet published.", multiprocess_mode=_LATEST)
 PROCESSED = Counter("peakclip_processed_total", "Messages finished, by outcome.", ["pool", "outcome"])
 FAILED = Counter("peakclip_failed_attempts_total", "Attempts that ended in an error.", ["pool"])
+DELIVERIES = Counter(
+    "peakclip_deliveries_total", "Attempts to deliver a notification, by outcome.", ["channel", "outcome"]
+)
 DECISIONS = Counter("peakclip_decisions_total", "Decisions of the controller.", ["pool", "reason"])
 PROCESSING = Histogram(
     "peakclip_processing_seconds", "From start to commit, per batch.", ["pool"], buckets=_SECONDS
 )
+DELIVERY = Histogram("peakclip_delivery_seconds", "One attempt to deliver.", ["channel"], buckets=_SECONDS)
 QUEUE_DELAY = Histogram(
     "peakclip_queue_delay_seconds", "From acceptance to start.", ["pool"], buckets=_SECONDS
 )

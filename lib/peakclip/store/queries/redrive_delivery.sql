@@ -1,0 +1,1 @@
+select redrive_delivery($1)

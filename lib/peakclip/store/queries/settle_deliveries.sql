@@ -1,0 +1,1 @@
+select settle_deliveries($1, $2, $3, $4, $5, $6)
