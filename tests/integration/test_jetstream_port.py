@@ -321,3 +321,15 @@ async def test_a_purge_leaves_what_is_from_there_on(js: JetStream) -> None:
     await js.purge_below(topology.SECKILL, 8)
     state = await js.stream_state(topology.SECKILL)
     assert (state.messages, state.first_seq, state.last_seq) == (3, 8, 10)
+
+
+async def test_messages_of_a_subject_are_counted_from_a_place_on(js: JetStream) -> None:
+    assert await js.count_messages(topology.EVENTS, "order.*") == 0
+    for subject in ("order.created", "review.created", "order.paid", "order.created"):
+        await js.publish(subject, b"x")
+    assert await js.count_messages(topology.EVENTS, "order.*") == 3
+    assert await js.count_messages(topology.EVENTS, "order.created") == 2
+    assert await js.count_messages(topology.EVENTS, "order.*", from_seq=2) == 2
+    assert await js.count_messages(topology.EVENTS, "order.*", from_seq=5) == 0
+    with pytest.raises(UnavailableError):
+        await js.count_messages("NOTHING", "order.*")
