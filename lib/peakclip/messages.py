@@ -95,6 +95,9 @@ class PoolStatus(msgspec.Struct, frozen=True):
     average_processing_seconds: float | None
     starts_max_sliding_second: int | None
     burst: int | None = None  # starts that a sliding second may have above the limit
+    lag_delayed: int | None = (
+        None  # failed, and waiting for the time of their next attempt; not in the lag above
+    )
 
 
 _encoder = msgspec.json.Encoder()

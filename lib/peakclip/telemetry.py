@@ -20,7 +20,10 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 _LATEST: Final = "livemostrecent"  # several processes: the newest value of one that lives
 
 LAG = Gauge(
-    "peakclip_lag_messages", "Messages not yet finished.", ["pool", "state"], multiprocess_mode=_LATEST
+    "peakclip_lag_messages",
+    "Messages not yet finished: ready, in_flight, delayed (for another attempt); NaN: unknown.",
+    ["pool", "state"],
+    multiprocess_mode=_LATEST,
 )
 ARRIVAL = Gauge("peakclip_arrival_per_second", "Messages arriving.", ["pool"], multiprocess_mode=_LATEST)
 DRAIN = Gauge("peakclip_drain_per_second", "Messages finished.", ["pool"], multiprocess_mode=_LATEST)

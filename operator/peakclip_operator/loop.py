@@ -61,8 +61,9 @@ class ControlLoop:
     async def tick(self) -> Decision:
         """One look, one decision, and what follows from it."""
         now = self._clock()
-        lag, heard, workers, pace = await asyncio.gather(
+        lag, delayed, heard, workers, pace = await asyncio.gather(
             self._ask("lag", self._ports.lag.read),
+            self._ask("delayed", self._ports.delayed.read),
             self._ask("telemetry", lambda: self._ports.telemetry.read(now)),
             self._ask("scaler", self._ports.scaler.current),
             self._ask("pace", self._ports.pace.read),
@@ -81,7 +82,8 @@ class ControlLoop:
             await self._ask("scaler", lambda: self._ports.scaler.scale_to(decision.replicas, idle_first))
         if pace is not None and decision.rate != pace.effective_per_second:
             await self._ask("pace", lambda: self._ports.pace_sink.set_effective(decision.rate))
-        status = pool_status(self._pool, self.spec, observation, decision, Seen(now, workers, heard, pace))
+        seen = Seen(now, workers, heard, pace, delayed)
+        status = pool_status(self._pool, self.spec, observation, decision, seen)
         export(status, workers)
         await self._ask("status", lambda: self._ports.status.publish(status))
         self.decision, self.status = decision, status

@@ -1,57 +1,98 @@
-"""`peakclip operator`: the control loop of one pool on one machine, with worker processes of its own."""
+"""`peakclip operator`: the control loops of all pools on one machine, with worker processes of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Collection, Sequence
 
 import click
 import structlog
 
 from peakclip import topology
-from peakclip.errors import PeakclipError
+from peakclip.errors import SettingsError
 from peakclip.jetstream import JetStream
 from peakclip.service import Service, run_service
-from peakclip_operator.lag import JetStreamLag
-from peakclip_operator.loop import ControlLoop
-from peakclip_operator.pace import NatsPace
-from peakclip_operator.ports import Ports
-from peakclip_operator.processes import ProcessScaler
+from peakclip_operator import worker_process
+from peakclip_operator.pool import PoolOperator
+from peakclip_operator.processes import ForkServer, ProcessScaler
 from peakclip_operator.settings import OperatorSettings
-from peakclip_operator.status import NatsStatus
-from peakclip_operator.telemetry_source import NatsTelemetry
 
 log = structlog.get_logger()
 
-STREAMS = {topology.ORDERS_POOL: topology.SECKILL}  # the consumer has the name of the pool
-
 
 @click.command()
-@click.option("--pool", type=click.Choice(sorted(STREAMS)), help="Which pool to look after.")
-def command(pool: str | None) -> None:
-    """Keep just enough workers for the rate, and say why."""
-    settings = OperatorSettings.load(pool=pool)
-    run_service("operator", settings, lambda service: operate(settings, service))
+@click.option("--pool", "pools", multiple=True, type=click.Choice(list(topology.POOLS)),
+              help="A pool to look after; may be given several times.  [default: all]")  # fmt: skip
+def command(pools: tuple[str, ...]) -> None:
+    """Keep just enough workers for the rate of each pool, and say why."""
+    settings = OperatorSettings.load(pools=pools or None)
+    try:
+        chosen = chosen_pools(settings, worker_process.served_pools())
+    except SettingsError as exc:
+        raise click.UsageError(str(exc)) from exc  # exit 2
+    run_service("operator", settings, lambda service: operate(settings, service, chosen))
 
 
-async def operate(settings: OperatorSettings, service: Service) -> None:
-    """Until the service is asked to stop; then the workers drain before this returns."""
+def chosen_pools(settings: OperatorSettings, served: Collection[str]) -> list[str]:
+    """In the order of the topology. `served` are those that the installed worker can work for.
+
+    Raises SettingsError when another one was asked for; unasked it is left out.
+    """
+    wanted = served if settings.pools is None else settings.pools
+    if unserved := sorted(set(wanted) - set(served)):
+        raise SettingsError(f"The installed worker does not work for {', '.join(unserved)}.")
+    return [pool for pool in topology.POOLS if pool in wanted]
+
+
+async def operate(
+    settings: OperatorSettings,
+    service: Service,
+    pools: Sequence[str],
+    *,
+    worker: Callable[[str], None] = worker_process.run_worker,
+) -> None:
+    """Until the service is asked to stop; then the workers of all pools drain before this returns.
+
+    `worker` runs in each worker process with the name of its pool.
+    """
     # First of all: the fork server imports the worker while this process connects.
-    scaler = ProcessScaler(settings.pool, drain_seconds=settings.drain_seconds)
+    forks = ForkServer(worker_process.worker_modules())
+    scalers = {
+        pool: ProcessScaler(pool, forks, target=worker, drain_seconds=settings.drain_seconds)
+        for pool in pools
+    }
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(scaler.close)
+        stack.callback(forks.close)
+        stack.push_async_callback(_close_all, scalers)
         js = await _connect(settings, service)
         if js is None:
             return
         stack.push_async_callback(js.close)
         service.check("nats", lambda: js.connected)
-        loop = await _prepare(settings, service, js, scaler)
-        if loop is None:
-            return
-        service.check("lag", lambda: loop.decision is not None and loop.decision.valid)
-        service.ready()
-        await loop.run(service.stopping)
+        await _run_all(settings, service, js, scalers)
+
+
+async def _close_all(scalers: dict[str, ProcessScaler]) -> None:
+    """At the same time: the pools share one deadline, that of this process."""
+    await asyncio.gather(*(scaler.close() for scaler in scalers.values()))
+
+
+async def _run_all(
+    settings: OperatorSettings, service: Service, js: JetStream, scalers: dict[str, ProcessScaler]
+) -> None:
+    """Each pool begins when what it needs is there, and waits for no other; /readyz names those that still wait.
+
+    What a pool does not expect ends the whole process: the next one starts from what is stored.
+    """
+    log.info("looks_after", pools=list(scalers))
+    operators = {pool: PoolOperator(pool, settings, js, scaler) for pool, scaler in scalers.items()}
+    for pool, one in operators.items():
+        service.check(f"lag-{pool}", one.knows_its_lag)
+    service.ready()
+    async with asyncio.TaskGroup() as group:
+        for pool, one in operators.items():
+            group.create_task(one.run(service.stopping), name=f"pool-{pool}")
 
 
 async def _connect(settings: OperatorSettings, service: Service) -> JetStream | None:
@@ -64,36 +105,3 @@ async def _connect(settings: OperatorSettings, service: Service) -> JetStream | 
         connecting.cancel()
         return None
     return connecting.result()
-
-
-async def _prepare(
-    settings: OperatorSettings, service: Service, js: JetStream, scaler: ProcessScaler
-) -> ControlLoop | None:
-    """The loop with everything it needs in place; None when the service is stopped before that."""
-    pace = NatsPace(js, settings.pool)
-    lag = JetStreamLag(js, STREAMS[settings.pool], settings.pool)
-    heard = NatsTelemetry(js, settings.pool)
-    await heard.listen()
-    for name, ready in (("pace", lambda: pace.prepare(settings.rate)), ("consumer", lag.read)):
-        if not await _wait_for(service, name, ready):
-            return None
-    # Without the loop's patience: the first start waits until the fork server has imported the worker.
-    await scaler.scale_to(settings.min_workers, [])
-    ports = Ports(lag=lag, telemetry=heard, scaler=scaler, pace=pace, pace_sink=pace, status=NatsStatus(js))
-    return ControlLoop(settings.pool, settings.spec(), ports, tick_seconds=settings.tick_seconds)
-
-
-async def _wait_for(service: Service, name: str, ready: Callable[[], Awaitable[object]]) -> bool:
-    """Tries until it works: processes may start in any order. False when the service is asked to stop first."""
-    delay = 0.05
-    while not service.stopping.is_set():
-        try:
-            await ready()
-            return True
-        except PeakclipError as exc:
-            log.info("waiting", for_what=name, error=str(exc))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(delay):
-                await service.stopping.wait()
-        delay = min(2.0, delay * 2)
-    return False

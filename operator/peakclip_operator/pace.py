@@ -12,8 +12,6 @@ from peakclip_operator.ports import PaceReading
 
 log = structlog.get_logger()
 
-DEFAULT_LIMIT_PER_SECOND = 100.0
-
 
 class NatsPace:
     """Source and sink in one."""
@@ -32,12 +30,12 @@ class NatsPace:
     async def set_effective(self, per_second: float) -> None:
         await set_pace(self._js, self._pool, effective_per_second=per_second)
 
-    async def prepare(self, wanted: float | None) -> None:
+    async def prepare(self, wanted: float | None, default: float) -> None:
         """Sets the limit to `wanted`; without a wish, to the default, and only when none was ever set."""
         if wanted is None:
             if await read_pace(self._js, self._pool) is not None:
                 return
-            wanted = DEFAULT_LIMIT_PER_SECOND
+            wanted = default
         await set_pace(self._js, self._pool, limit_per_second=wanted)
         log.info("limit_set", pool=self._pool, limit_per_second=wanted)
 

@@ -53,6 +53,12 @@ class LagSource(Protocol):
     async def read(self) -> Lag: ...
 
 
+class DelayedSource(Protocol):
+    async def read(self) -> int:
+        """Messages that wait for the time of another attempt. They call for no worker, so the plan never sees them."""
+        ...
+
+
 class TelemetrySource(Protocol):
     async def read(self, now: float) -> Telemetry: ...
 
@@ -80,6 +86,7 @@ class StatusSink(Protocol):
 @dataclass(frozen=True, slots=True)
 class Ports:
     lag: LagSource
+    delayed: DelayedSource
     telemetry: TelemetrySource
     scaler: Scaler
     pace: PaceSource

@@ -1,8 +1,8 @@
 """Workers as processes of this machine: forked ready-made, drained on SIGTERM, killed when they do not end.
 
-A fork server imports the worker's code once, before any burst; a start is then a fork of some 20 ms that costs
-the burst next to nothing. All calls run one after another in a thread of their own: neither a fork nor a
-slow disk ever holds up the control loop.
+A fork server imports the worker's code once, before any burst and for all pools; a start is then a fork of some
+20 ms that costs the burst next to nothing. All calls run one after another in a thread of their own: neither a
+fork nor a slow disk ever holds up a control loop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import forkserver
-from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
@@ -32,6 +31,7 @@ _T = TypeVar("_T")
 _YOUNG_SECONDS = 3.0  # who dies younger than this dies of a cause that the next one will meet too
 _PATIENCE = 3  # young deaths in a row that are replaced at once
 _LONGEST_PAUSE_SECONDS = 30.0
+_BETWEEN_LOOKS_SECONDS = 0.05  # while the last workers drain
 
 
 @dataclass(slots=True)
@@ -46,55 +46,79 @@ class _Child:
         return self.kill_at is not None
 
 
+class ForkServer:
+    """What the scalers of all pools share. Make it before the burst: the process that forks starts with it.
+
+    One thread for all of them: at each start multiprocessing looks after all children of this process, and two
+    threads that saw the same one end would take its exit code away from each other. `preload` names modules that
+    every worker needs. Close it after the last scaler.
+    """
+
+    def __init__(self, preload: Sequence[str]) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fork-server")
+        self._context = multiprocessing.get_context("forkserver")
+        # `__main__` too, or every child would run the console script's imports again.
+        self._context.set_forkserver_preload(["__main__", worker_process.__name__, *preload])
+        forkserver.ensure_running()
+
+    async def run(self, call: Callable[[], _T]) -> _T:
+        """Runs `call` in the thread, after all that were asked for before."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    def start(self, target: Callable[..., None], arguments: tuple[object, ...], name: str) -> BaseProcess:
+        """In the thread only."""
+        process = self._context.Process(target=target, args=arguments, name=name)
+        process.start()
+        return process
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False)
+
+
 class ProcessScaler:
-    """A `Scaler`. Make it before the burst: the fork server starts with it. End it with `close()`.
+    """A `Scaler` of one pool. End it with `close()`.
 
     `target` runs in the child with the pool's name; it is looked up by name there, so it is a function of an
-    importable module. `preload` names modules that the fork server imports.
+    importable module.
     """
 
     def __init__(
         self,
         pool: str,
+        forks: ForkServer,
         *,
         target: Callable[[str], None] = worker_process.run_worker,
-        preload: Sequence[str] | None = None,
         drain_seconds: float = 20.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if preload is None:
-            preload = (worker_process.worker_entry_point().module,)
         self._pool = pool
+        self._forks = forks
         self._target = target
         self._drain_seconds = drain_seconds
         self._clock = clock
         self._children: list[_Child] = []
         self._young_deaths = 0
         self._not_before = 0.0
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="process-scaler")
-        self._context = multiprocessing.get_context("forkserver")
-        # `__main__` too, or every child would run the console script's imports again.
-        self._context.set_forkserver_preload(["__main__", worker_process.__name__, *preload])
-        forkserver.ensure_running()
 
     async def current(self) -> Workers:
-        return await self._in_thread(self._look)
+        return await self._forks.run(self._look)
 
     async def scale_to(self, replicas: int, idle_first: Sequence[WorkerSample]) -> None:
         """Says the same thing twice without harm: it counts what is there and starts or drains the difference."""
-        await self._in_thread(lambda: self._scale(replicas, {one.pid: one.in_flight for one in idle_first}))
+        in_flight = {one.pid: one.in_flight for one in idle_first}
+        missing = await self._forks.run(lambda: self._balance(replicas, in_flight))
+        for _ in range(missing):  # one by one: other pools get their turn in between
+            await self._forks.run(self._start)
 
     async def close(self) -> None:
         """Drains all workers and kills those that take longer than the deadline. No other call may follow."""
-        await self._in_thread(self._end_all)
-        self._thread.shutdown(wait=False)
+        await self._forks.run(self._drain_all)
+        while await self._forks.run(self._any_left):  # noqa: ASYNC110 - the thread belongs to the other pools, too
+            await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
 
     def pids(self) -> list[int]:
         """Of the workers that are not draining."""
         return [one.pid for one in self._children if not one.draining]
-
-    async def _in_thread(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     # -- in the thread -------------------------------------------------------------------------------------
 
@@ -103,27 +127,22 @@ class ProcessScaler:
         draining = sum(one.draining for one in self._children)
         return Workers(running=len(self._children) - draining, starting=0, draining=draining)
 
-    def _scale(self, replicas: int, in_flight: Mapping[int, int]) -> None:
+    def _balance(self, replicas: int, in_flight: Mapping[int, int]) -> int:
+        """Gives back who is too many; returns how many are to be started now."""
         self._bury()
         running = [one for one in self._children if not one.draining]
         now = self._clock()
         if running and all(now - one.started_at > _YOUNG_SECONDS for one in running):
             self._young_deaths = 0
-        if len(running) < replicas and now >= self._not_before:
-            for _ in range(replicas - len(running)):
-                self._start()
         # Idle ones first; who has not been heard of yet has hardly begun, and the youngest know least.
         running.sort(key=lambda one: (in_flight.get(one.pid, 0.5), -one.started_at))
         for one in running[: max(0, len(running) - replicas)]:
             self._drain(one)
+        return max(0, replicas - len(running)) if now >= self._not_before else 0
 
     def _start(self) -> None:
-        process = self._context.Process(
-            target=worker_process.child,
-            args=(self._target, self._pool, self._drain_seconds),
-            name=f"peakclip-worker-{self._pool}",
-        )
-        process.start()
+        arguments = (self._target, self._pool, self._drain_seconds)
+        process = self._forks.start(worker_process.child, arguments, f"peakclip-worker-{self._pool}")
         child = _Child(process, process.pid or 0, self._clock())
         self._children.append(child)
         log.info("worker_started", pool=self._pool, worker_pid=child.pid)
@@ -161,11 +180,11 @@ class ProcessScaler:
             "worker_died", pool=self._pool, worker_pid=child.pid, exit_code=code, age=age, pause=pause
         )
 
-    def _end_all(self) -> None:
+    def _drain_all(self) -> None:
         for child in self._children:
             if not child.draining:
                 self._drain(child)
-        while self._children:
-            self._bury()
-            soonest = min((one.kill_at or 0.0 for one in self._children), default=0.0)
-            wait([one.process.sentinel for one in self._children], max(0.05, soonest - self._clock()))
+
+    def _any_left(self) -> bool:
+        self._bury()
+        return bool(self._children)

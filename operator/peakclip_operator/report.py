@@ -19,6 +19,7 @@ class Seen:
     workers: Workers | None
     heard: Telemetry | None
     pace: PaceReading | None
+    delayed: int | None
 
 
 def pool_status(
@@ -53,6 +54,7 @@ def pool_status(
         average_processing_seconds=1 / per_worker if per_worker else None,
         starts_max_sliding_second=seen.heard.starts_max_sliding_second if seen.heard else None,
         burst=seen.pace.burst if seen.pace else None,
+        lag_delayed=seen.delayed,
     )
 
 
@@ -61,6 +63,7 @@ def export(status: PoolStatus, workers: Workers | None) -> None:
     pool = status.pool
     telemetry.LAG.labels(pool, "ready").set(_number(status.lag_ready))
     telemetry.LAG.labels(pool, "in_flight").set(_number(status.lag_in_flight))
+    telemetry.LAG.labels(pool, "delayed").set(_number(status.lag_delayed))
     telemetry.ARRIVAL.labels(pool).set(_number(status.arrival_per_second))
     telemetry.DRAIN.labels(pool).set(_number(status.drain_per_second))
     telemetry.LIMIT.labels(pool).set(status.limit_per_second)

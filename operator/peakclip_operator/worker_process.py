@@ -6,16 +6,20 @@ Imported once by the fork server, so that a start in the middle of a burst is a 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import multiprocessing
 import os
+import pkgutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from importlib.metadata import EntryPoint, entry_points
 from multiprocessing.connection import wait
+from types import ModuleType
 
+from peakclip import topology
 from peakclip.errors import SettingsError
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -29,11 +33,35 @@ def worker_entry_point() -> EntryPoint:
     raise SettingsError("The command 'worker' is not installed.")
 
 
+def _pools_package() -> ModuleType:
+    """The worker's own package `pools`, found beside its command: the operator does not know the worker's code."""
+    return importlib.import_module(f"{worker_entry_point().module.rpartition('.')[0]}.pools")
+
+
+def served_pools() -> frozenset[str]:
+    """Names of the pools that the installed worker can work for."""
+    return frozenset(_pools_package().POOLS)
+
+
+def worker_modules() -> list[str]:
+    """What a worker of any pool imports: all of it is shared by all workers when it is there before the fork."""
+    package = _pools_package()
+    pools = [found.name for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
+    return [worker_entry_point().module, *pools]
+
+
 def run_worker(pool: str) -> None:
     """`peakclip worker --pool POOL` in this process. Ends by SystemExit like any command."""
     sys.argv = ["peakclip", "worker", "--pool", pool]
-    os.environ["PEAKCLIP_MANAGEMENT_PORT"] = "0"  # the inherited one is the operator's own
+    adapt_environment(pool, os.environ)
     worker_entry_point().load().main(args=sys.argv[2:], prog_name="peakclip worker")
+
+
+def adapt_environment(pool: str, environ: MutableMapping[str, str]) -> None:
+    """What a worker inherits from the operator, without what is not meant for it."""
+    environ["PEAKCLIP_MANAGEMENT_PORT"] = "0"  # the inherited one is the operator's own
+    if pool != topology.ORDERS_POOL:
+        environ.pop("PEAKCLIP_WORK_MS", None)  # a third party of the orders: nobody else calls it
 
 
 def child(target: Callable[[str], None], pool: str, drain_seconds: float) -> None:

@@ -22,6 +22,20 @@ def obedient(pool: str) -> None:
         time.sleep(0.05)
 
 
+def of_pool(folder: str, seconds_to_drain: float, pool: str) -> None:
+    """Like `obedient`, in the pool's own folder below `folder`; takes a while to end."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        time.sleep(seconds_to_drain)
+        Path(folder, pool, f"drained-{os.getpid()}").touch()
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    Path(folder, pool, f"ready-{os.getpid()}").touch()
+    while True:
+        time.sleep(0.05)
+
+
 def stubborn(pool: str) -> None:
     """Does not hear SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -49,10 +63,11 @@ def operator(pool: str) -> None:
     """An operator with two workers, to be killed."""
     import asyncio
 
-    from peakclip_operator.processes import ProcessScaler
+    from peakclip_operator.processes import ForkServer, ProcessScaler
 
     async def main() -> None:
-        scaler = ProcessScaler(pool, target=obedient, preload=["integration.standin_worker"], drain_seconds=1)
+        forks = ForkServer(["integration.standin_worker"])
+        scaler = ProcessScaler(pool, forks, target=obedient, drain_seconds=1)
         await scaler.scale_to(2, [])
         await asyncio.sleep(60)
 

@@ -7,15 +7,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+import structlog
 from integration import standin_worker
 
 from peakclip_operator.ports import Workers, WorkerSample
-from peakclip_operator.processes import ProcessScaler
+from peakclip_operator.processes import ForkServer, ProcessScaler
 
 pytestmark = pytest.mark.integration
 
@@ -36,10 +37,8 @@ async def eventually_workers(scaler: ProcessScaler, wanted: Workers, seconds: fl
         await asyncio.sleep(0.02)
 
 
-def scaler_of(folder: Path, target: Target, drain_seconds: float = 5.0) -> ProcessScaler:
-    return ProcessScaler(
-        str(folder), target=target, preload=["integration.standin_worker"], drain_seconds=drain_seconds
-    )
+def scaler_of(forks: ForkServer, folder: Path, target: Target, drain_seconds: float = 5.0) -> ProcessScaler:
+    return ProcessScaler(str(folder), forks, target=target, drain_seconds=drain_seconds)
 
 
 def ready(folder: Path) -> set[int]:
@@ -55,8 +54,15 @@ def sample(pid: int, in_flight: int) -> WorkerSample:
 
 
 @pytest.fixture
-async def scaler(tmp_path: Path) -> AsyncIterator[ProcessScaler]:
-    made = scaler_of(tmp_path, standin_worker.obedient)
+def forks() -> Iterator[ForkServer]:
+    made = ForkServer(["integration.standin_worker"])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def scaler(forks: ForkServer, tmp_path: Path) -> AsyncIterator[ProcessScaler]:
+    made = scaler_of(forks, tmp_path, standin_worker.obedient)
     yield made
     await made.close()
 
@@ -95,8 +101,8 @@ async def test_a_killed_worker_is_noticed_and_replaced_by_the_next_call(
     assert len(scaler.pids()) == 2
 
 
-async def test_who_does_not_drain_is_killed_after_the_deadline(tmp_path: Path) -> None:
-    scaler = scaler_of(tmp_path, standin_worker.stubborn, drain_seconds=0.5)
+async def test_who_does_not_drain_is_killed_after_the_deadline(forks: ForkServer, tmp_path: Path) -> None:
+    scaler = scaler_of(forks, tmp_path, standin_worker.stubborn, drain_seconds=0.5)
     await scaler.scale_to(1, [])
     await eventually(lambda: ready(tmp_path))
     (pid,) = scaler.pids()
@@ -108,13 +114,13 @@ async def test_who_does_not_drain_is_killed_after_the_deadline(tmp_path: Path) -
     await scaler.close()
 
 
-async def test_close_drains_everybody_and_kills_the_rest(tmp_path: Path) -> None:
-    scaler = scaler_of(tmp_path, standin_worker.obedient)
+async def test_close_drains_everybody_and_kills_the_rest(forks: ForkServer, tmp_path: Path) -> None:
+    scaler = scaler_of(forks, tmp_path, standin_worker.obedient)
     await scaler.scale_to(3, [])
     await eventually(lambda: len(ready(tmp_path)) == 3)
     await scaler.close()
     assert drained(tmp_path) == ready(tmp_path)
-    stubborn = scaler_of(tmp_path, standin_worker.stubborn, drain_seconds=0.3)
+    stubborn = scaler_of(forks, tmp_path, standin_worker.stubborn, drain_seconds=0.3)
     await stubborn.scale_to(1, [])
     await eventually(lambda: len(ready(tmp_path)) == 4)
     began = time.monotonic()
@@ -124,13 +130,43 @@ async def test_close_drains_everybody_and_kills_the_rest(tmp_path: Path) -> None
     assert not psutil.pid_exists(pid)
 
 
-async def test_workers_that_die_at_once_are_not_started_without_end(tmp_path: Path) -> None:
-    scaler = scaler_of(tmp_path, standin_worker.failing)
-    for _ in range(60):
+async def test_workers_that_die_at_once_are_not_started_without_end(
+    forks: ForkServer, tmp_path: Path
+) -> None:
+    scaler = scaler_of(forks, tmp_path, standin_worker.failing)
+    deadline = time.monotonic() + 30
+    while len(ready(tmp_path)) < 4:  # three deaths in a row are replaced at once
+        assert time.monotonic() < deadline
         await scaler.scale_to(1, [])
         await asyncio.sleep(0.025)
-    assert 3 <= len(ready(tmp_path)) <= 5
+    for _ in range(40):
+        await scaler.scale_to(1, [])
+        await asyncio.sleep(0.025)
+    assert len(ready(tmp_path)) == 4
     await scaler.close()
+
+
+async def test_the_scalers_of_several_pools_do_not_meet(forks: ForkServer, tmp_path: Path) -> None:
+    """Each start looks after all children of this process, those of the other pools included."""
+    folders = [tmp_path / name for name in ("a", "b", "c")]
+    scalers = [scaler_of(forks, folder, standin_worker.obedient) for folder in folders]
+    for folder in folders:
+        folder.mkdir()
+    with structlog.testing.capture_logs() as lines:
+        try:
+            for round_ in range(3):
+                await asyncio.gather(*(scaler.scale_to(4, []) for scaler in scalers))
+                for folder in folders:
+                    await eventually(lambda folder=folder, all_=4 + round_: len(ready(folder)) == all_)  # type: ignore[misc]
+                for scaler in scalers:
+                    os.kill(scaler.pids()[0], signal.SIGKILL)
+                for scaler in scalers:
+                    await eventually_workers(scaler, Workers(running=3, starting=0))
+        finally:
+            await asyncio.gather(*(scaler.close() for scaler in scalers))
+    codes = [line["exit_code"] for line in lines if line["event"] == "worker_died"]
+    assert codes == [-signal.SIGKILL] * 9
+    assert [len(drained(folder)) for folder in folders] == [3, 3, 3]
 
 
 async def test_workers_end_when_their_operator_is_killed(tmp_path: Path) -> None:
@@ -160,19 +196,19 @@ async def test_metrics_imported_before_the_fork_are_counted_per_worker(tmp_path:
         import asyncio, os, sys, time
         from pathlib import Path
         from integration import standin_worker
-        from peakclip_operator.processes import ProcessScaler
+        from peakclip_operator.processes import ForkServer, ProcessScaler
         from peakclip import telemetry
 
         async def main(folder):
-            scaler = ProcessScaler(
-                folder, target=standin_worker.measuring, preload=["integration.standin_worker", "peakclip.telemetry"]
-            )
+            forks = ForkServer(["integration.standin_worker", "peakclip.telemetry"])
+            scaler = ProcessScaler(folder, forks, target=standin_worker.measuring)
             await scaler.scale_to(2, [])
             while len(list(Path(folder).glob("ready-*"))) < 2:
                 await asyncio.sleep(0.02)
             pids = set(scaler.pids())
             print(telemetry.exposition().decode())
             await scaler.close()
+            forks.close()
             files = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("gauge_live*")
             left = {path.name.split("_")[-1] for path in files}
             print("left", len(left & {f"{pid}.db" for pid in pids}))

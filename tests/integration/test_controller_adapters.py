@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -13,7 +15,7 @@ from peakclip import topology
 from peakclip.errors import PeakclipError
 from peakclip.jetstream import JetStream
 from peakclip.messages import PoolStatus, WorkerTelemetry, encode
-from peakclip_operator.lag import JetStreamLag
+from peakclip_operator.lag import JetStreamDelayed, JetStreamLag
 from peakclip_operator.loop import ControlLoop
 from peakclip_operator.pace import NatsPace
 from peakclip_operator.plan import Lag, PoolSpec
@@ -50,14 +52,62 @@ async def test_lag_of_a_consumer_that_does_not_exist_is_an_error(js: JetStream) 
         await JetStreamLag(js, "CONTROL", "nobody").read()
 
 
+def _delay(js: JetStream, pool: str, name: str, seconds: float) -> Awaitable[object]:
+    """A message's next attempt, `seconds` from now."""
+    at = datetime.fromtimestamp(time.time() + seconds, UTC).isoformat(timespec="milliseconds")
+    headers = {
+        "Nats-Schedule": f"@at {at.replace('+00:00', 'Z')}",
+        "Nats-Schedule-Target": topology.due_subject(pool),
+    }
+    return js.publish(topology.delayed_subject(pool, name), b"x", headers=headers)
+
+
+async def test_delayed_are_the_schedules_and_what_is_due_and_not_yet_moved(js: JetStream) -> None:
+    now = 100.0
+    source = JetStreamDelayed(js, "orders", clock=lambda: now)
+    assert await source.read() == 0
+    for number in range(5):
+        await _delay(js, "orders", f"later-{number}", 3600)
+    for number in range(3):
+        await _delay(js, "orders", f"soon-{number}", 0.3)
+    await _delay(js, "effects", "later", 3600)
+    await _delay(js, "effects", "soon", 0.3)
+    await js.publish(f"{topology.TIMER_DUE}.expiry", b"")
+    assert await source.read() == 0  # not looked again in the same second
+    now += 1
+    assert await source.read() == 8
+    relay = js.pull(topology.TIMERS, "relay")
+    moved = []
+    while len(moved) < 5:  # they are due now, and nobody has moved them
+        moved += await relay.fetch(5 - len(moved), 1.0)
+    now += 1
+    assert await source.read() == 8
+    for message in moved:
+        await message.ack()
+    now += 1
+    assert await source.read() == 5
+    assert await JetStreamDelayed(js, "effects").read() == 1
+
+
+async def test_what_is_delayed_is_unknown_without_its_stream(js: JetStream) -> None:
+    now = 100.0
+    source = JetStreamDelayed(js, "orders", clock=lambda: now)
+    assert await source.read() == 0
+    await js._api(f"STREAM.DELETE.{topology.TIMERS}")
+    now += 1
+    for _ in range(2):  # the second time in the same second, too: no old number is shown for a new one
+        with pytest.raises(PeakclipError):
+            await source.read()
+
+
 async def test_the_pace_is_set_at_the_start_and_kept_afterwards(js: JetStream) -> None:
     pace = NatsPace(js, "pool-of-this-test")
     with pytest.raises(PeakclipError):
         await pace.read()
-    await pace.prepare(None)
-    assert (await pace.read()).limit_per_second == 100
-    await pace.prepare(400)
-    await pace.prepare(None)
+    await pace.prepare(None, 250)
+    assert (await pace.read()).limit_per_second == 250
+    await pace.prepare(400, 250)
+    await pace.prepare(None, 250)
     seen = await pace.read()
     assert (seen.limit_per_second, seen.effective_per_second, seen.batch) == (400, 400, 4)
 
@@ -72,9 +122,10 @@ async def test_the_loop_hears_workers_and_tells_its_status(js: JetStream) -> Non
     heard = NatsTelemetry(js, "control")
     await heard.listen()
     pace = NatsPace(js, "control")
-    await pace.prepare(50)
+    await pace.prepare(50, 100)
     scaler = InMemoryScaler()
-    ports = Ports(JetStreamLag(js, "CONTROL", "c"), heard, scaler, pace, pace, NatsStatus(js))
+    lag, delayed = JetStreamLag(js, "CONTROL", "c"), JetStreamDelayed(js, "control")
+    ports = Ports(lag, delayed, heard, scaler, pace, pace, NatsStatus(js))
     loop = ControlLoop("control", PoolSpec(), ports)
     for _ in range(60):
         await js.publish("control.a", b"x")

@@ -45,6 +45,7 @@ class Pool:
         self._credit = 0.0
         ports = Ports(
             lag=_LagPort(self),
+            delayed=_DelayedPort(),
             telemetry=_TelemetryPort(self),
             scaler=_ScalerPort(self),
             pace=_PacePort(self),
@@ -98,6 +99,12 @@ class _LagPort:
             last_seq=int(self.pool.stored),
             finished_seq=int(self.pool.finished),
         )
+
+
+@dataclass
+class _DelayedPort:
+    async def read(self) -> int:
+        return 0
 
 
 @dataclass

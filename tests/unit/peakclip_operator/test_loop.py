@@ -20,6 +20,7 @@ class World:
 
     now: float = 1000.0
     lag: Lag = field(default_factory=lambda: Lag(0, 0, 0, 0))
+    delayed: int = 0
     running: int = 1
     pace: PaceReading = field(default_factory=lambda: PaceReading(100.0, 100.0, paused=False, burst=5))
     samples: Sequence[WorkerSample] = ()
@@ -30,7 +31,7 @@ class World:
     told: asyncio.Event = field(default_factory=asyncio.Event)
 
     def ports(self) -> Ports:
-        names = ("lag", "telemetry", "scaler", "pace", "pace", "status")
+        names = ("lag", "delayed", "telemetry", "scaler", "pace", "pace", "status")
         return Ports(*(_Port(self, name) for name in names))  # type: ignore[arg-type]
 
     def loop(self, spec: PoolSpec | None = None) -> ControlLoop:
@@ -57,6 +58,7 @@ class _Port:
         world = self._check()
         answers = {
             "lag": world.lag,
+            "delayed": world.delayed,
             "telemetry": Telemetry(Totals(0, 0, 0.0), world.samples),
             "pace": world.pace,
         }
@@ -106,7 +108,7 @@ async def test_the_idle_are_named_first() -> None:
 
 
 @pytest.mark.parametrize("failure", [UnavailableError(), ValueError("nonsense in the bucket"), OSError()])
-@pytest.mark.parametrize("port", ["lag", "telemetry", "scaler", "pace", "status"])
+@pytest.mark.parametrize("port", ["lag", "delayed", "telemetry", "scaler", "pace", "status"])
 async def test_a_failing_port_is_unknown_and_stops_nothing(port: str, failure: Exception) -> None:
     world = World(lag=BURST)
     loop = world.loop()
@@ -154,6 +156,20 @@ async def test_the_status_says_what_is_known_and_none_for_the_rest() -> None:
     assert (status.limit_per_second, status.effective_per_second, status.burst) == (100.0, 100.0, 5)
 
 
+async def test_what_waits_for_another_attempt_is_told_apart_and_calls_for_no_worker() -> None:
+    world = World(delayed=10_000)
+    loop = world.loop()
+    await world.ticks(loop, 20)
+    status = world.published[-1]
+    assert (status.lag_ready, status.lag_in_flight, status.lag_delayed) == (0, 0, 10_000)
+    assert (status.reason, status.workers_desired, status.eta_seconds) == ("Idle", 1, 0.0)
+    world.down["delayed"] = UnavailableError()
+    await world.ticks(loop, 1)
+    assert world.published[-1].lag_delayed is None
+    assert loop.decision is not None
+    assert loop.decision.valid
+
+
 async def test_the_last_known_pace_stays_in_force_while_it_cannot_be_read() -> None:
     world = World(lag=BURST, pace=PaceReading(200.0, 150.0, paused=False))
     loop = world.loop()
@@ -184,11 +200,14 @@ async def test_the_gauges_show_the_status() -> None:
     await world.ticks(loop, 3)
     text = exposition().decode()
     assert 'peakclip_lag_messages{pool="pool",state="ready"} 10000.0' in text
+    assert 'peakclip_lag_messages{pool="pool",state="delayed"} 0.0' in text
     assert 'peakclip_workers{pool="pool",state="desired"} 6.0' in text
     assert 'peakclip_decisions_total{pool="pool",reason="CatchingUp"}' in text
-    world.down["lag"] = UnavailableError()
+    world.down |= {"lag": UnavailableError(), "delayed": UnavailableError()}
     await world.ticks(loop, 1)
-    assert 'peakclip_lag_messages{pool="pool",state="ready"} NaN' in exposition().decode()
+    text = exposition().decode()
+    assert 'peakclip_lag_messages{pool="pool",state="ready"} NaN' in text
+    assert 'peakclip_lag_messages{pool="pool",state="delayed"} NaN' in text
 
 
 async def test_run_ends_at_once_when_asked_to() -> None:

@@ -1,0 +1,95 @@
+"""One pool on one machine: its control loop with everything that the loop needs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+
+from peakclip import topology
+from peakclip.errors import PeakclipError
+from peakclip.jetstream import JetStream
+from peakclip_operator.lag import JetStreamDelayed, JetStreamLag
+from peakclip_operator.loop import ControlLoop
+from peakclip_operator.pace import NatsPace
+from peakclip_operator.ports import Ports
+from peakclip_operator.processes import ProcessScaler
+from peakclip_operator.settings import OperatorSettings
+from peakclip_operator.status import NatsStatus
+from peakclip_operator.telemetry_source import NatsTelemetry
+
+log = structlog.get_logger()
+
+_LONGEST_DELAY_SECONDS = 2.0
+
+
+class PoolOperator:
+    """Looks after a pool of `topology.POOLS`, as soon as its stream and its consumer are there."""
+
+    def __init__(self, pool: str, settings: OperatorSettings, js: JetStream, scaler: ProcessScaler) -> None:
+        self._pool = topology.POOLS[pool]
+        self._settings = settings
+        self._scaler = scaler
+        self._lag = JetStreamLag(js, self._pool.stream, pool)
+        self._heard = NatsTelemetry(js, pool)
+        self._pace = NatsPace(js, pool)
+        self._loop = ControlLoop(
+            pool,
+            settings.spec(pool),
+            Ports(
+                lag=self._lag,
+                delayed=JetStreamDelayed(js, pool),
+                telemetry=self._heard,
+                scaler=scaler,
+                pace=self._pace,
+                pace_sink=self._pace,
+                status=NatsStatus(js),
+            ),
+            tick_seconds=settings.tick_seconds,
+        )
+
+    def knows_its_lag(self) -> bool:
+        return self._loop.decision is not None and self._loop.decision.valid
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until `stopping` is set. The workers are the scaler's: whoever made it ends them."""
+        if await self._prepare(stopping):
+            await self._loop.run(stopping)
+
+    async def _prepare(self, stopping: asyncio.Event) -> bool:
+        """False when `stopping` is set before everything is in place."""
+        wanted, name = self._settings.of(self._pool.name), self._pool.name
+        default = self._pool.default_limit_per_second
+        steps: dict[str, Callable[[], Awaitable[object]]] = {
+            "pace": lambda: self._pace.prepare(wanted.rate, default),
+            "consumer": self._lag.read,
+            # Without the loop's patience: the first start waits until the fork server has imported the worker.
+            "workers": lambda: self._scaler.scale_to(wanted.min_workers, []),
+        }
+        await self._heard.listen()
+        for what, ready in steps.items():
+            if not await _until_ready(ready, stopping, pool=name, for_what=what):
+                return False
+        return True
+
+
+async def _until_ready(ready: Callable[[], Awaitable[object]], stopping: asyncio.Event, **words: str) -> bool:
+    """Tries until it works: processes may start in any order, and one pool's trouble must not end the others.
+
+    False when `stopping` is set first.
+    """
+    delay = 0.05
+    while not stopping.is_set():
+        try:
+            await ready()
+            return True
+        except (PeakclipError, OSError, msgspec.MsgspecError) as exc:
+            log.info("waiting", error=str(exc), **words)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await stopping.wait()
+        delay = min(_LONGEST_DELAY_SECONDS, delay * 2)
+    return False
