@@ -1,4 +1,4 @@
-"""`peakclip pace`: see and change the live rate of a pool."""
+"""`peakclip pace`: see and change the live rates of the pools."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import functools
 import logging
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 import msgspec
@@ -24,8 +24,10 @@ from peakclip.jetstream import STREAM_NOT_FOUND, JetStream
 from peakclip.limiter.pace import Change, Pace, rate_at, read_pace, set_pace
 from peakclip.settings import Settings
 
+_T = TypeVar("_T")
+
 _PATIENCE_SECONDS: Final = 5.0
-_POOLS: Final = (topology.ORDERS_POOL,)
+_POOLS: Final = tuple(topology.POOLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,8 @@ class View:
     now: float
 
 
-def _check_pool(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", value):
+def _check_pool(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", value):
         raise click.BadParameter(f"{value!r} is not the name of a pool: letters, digits, - and _ only.")
     return value
 
@@ -69,22 +71,25 @@ def _nats(function: Callable[..., None]) -> Callable[..., None]:
     return folder(click.option("--nats-url", help="Where NATS is; otherwise PEAKCLIP_NATS_URL.")(wrapped))
 
 
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a sentence.")
+_json = click.option("--json", "as_json", is_flag=True, help="A JSON object instead of a sentence.")
 
 
 @click.group()
 def command() -> None:
-    """See and change the live rate of a pool. A change is in force for all workers 1.3 s later."""
+    """See and change the live rate of a pool: orders, effects or reaper.
+
+    A change is in force for all workers 1.3 s later.
+    """
 
 
 @command.command("get")
-@_pool
+@click.argument("pool", callback=_check_pool, required=False)
 @_nats
 @_json
-def get_command(pool: str, nats_url: str | None, as_json: bool) -> None:
-    """Show the rate of POOL, for example: orders: 100/s (burst 5)."""
-    view = _run(nats_url, lambda js: _look(js, pool))
-    click.echo(as_object(view) if as_json else as_sentence(view))
+def get_command(pool: str | None, nats_url: str | None, as_json: bool) -> None:
+    """Show the rate of POOL, for example: orders: 100/s (burst 5). Without POOL: a line for each of them."""
+    for view in _run(nats_url, lambda js: _look_at(js, _POOLS if pool is None else (pool,))):
+        click.echo(as_object(view) if as_json else as_sentence(view))
 
 
 @command.command("set")
@@ -96,7 +101,7 @@ def get_command(pool: str, nats_url: str | None, as_json: bool) -> None:
 @_nats
 @_json
 def set_command(pool: str, rate: float, burst: int | None, nats_url: str | None, as_json: bool) -> None:
-    """Let POOL start R orders per second over all its workers. Fractions such as 0.5 are exact."""
+    """Let POOL start R messages per second over all its workers. Fractions such as 0.5 are exact."""
     try:
         Change(limit_per_second=rate, burst=burst)  # nonsense is refused whether NATS is up or not
         view = _run(nats_url, lambda js: _change(js, pool, limit_per_second=rate, burst=burst))
@@ -112,7 +117,7 @@ def set_command(pool: str, rate: float, burst: int | None, nats_url: str | None,
 @_nats
 @_json
 def pause_command(pool: str, nats_url: str | None, as_json: bool) -> None:
-    """Let POOL start nothing until `resume`. Orders are still accepted and wait."""
+    """Let POOL start nothing until `resume`. What comes is still accepted, and waits."""
     _switch(pool, nats_url, as_json, paused=True)
 
 
@@ -121,7 +126,7 @@ def pause_command(pool: str, nats_url: str | None, as_json: bool) -> None:
 @_nats
 @_json
 def resume_command(pool: str, nats_url: str | None, as_json: bool) -> None:
-    """Let POOL start orders again, at its rate."""
+    """Let POOL start messages again, at its rate."""
     _switch(pool, nats_url, as_json, paused=False)
 
 
@@ -145,20 +150,24 @@ async def _look(js: JetStream, pool: str) -> View:
     return View(pool, pace, pace, now)
 
 
+async def _look_at(js: JetStream, pools: Sequence[str]) -> list[View]:
+    return [await _look(js, pool) for pool in pools]
+
+
 async def _change(js: JetStream, pool: str, **change: Any) -> View:
     before = (await _look(js, pool)).after
     after = await set_pace(js, pool, **change)
     return View(pool, before, after, (await js.stream_state(topology.TICKETS)).server_time)
 
 
-def _run(nats_url: str | None, ask: Callable[[JetStream], Awaitable[View]]) -> View:
+def _run(nats_url: str | None, ask: Callable[[JetStream], Awaitable[_T]]) -> _T:
     """Connects, asks, and turns what goes wrong into one sentence and exit 1."""
     # A command that answers or says why not: the connection's own log lines would only be in the way.
     quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)
     structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     url = Settings.load(nats_url=nats_url).nats_url
 
-    async def main() -> View:
+    async def main() -> _T:
         async with (
             asyncio.timeout(_PATIENCE_SECONDS),
             await JetStream.connect(url, name="peakclip-pace") as js,

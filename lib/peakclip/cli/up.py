@@ -31,7 +31,7 @@ from peakclip.local.stack import Stack, StackOptions
 @click.option("--rate", type=float, callback=check_rate,
               help="Orders per second into the database. [default: the last one, or 100]")  # fmt: skip
 @click.option(
-    "--min", "min_workers", type=click.IntRange(min=0), default=1, show_default=True, help="Workers at least."
+    "--min", "min_workers", type=click.IntRange(min=1), default=1, show_default=True, help="Workers at least."
 )
 @click.option(
     "--max", "max_workers", type=click.IntRange(min=1), default=20, show_default=True, help="Workers at most."
@@ -40,6 +40,10 @@ from peakclip.local.stack import Stack, StackOptions
               help="Processes that accept orders.")  # fmt: skip
 @click.option("--work-ms", type=click.IntRange(min=0), default=0, show_default=True,
               help="Stand-in for a third party's time per order.")  # fmt: skip
+@click.option("--effects-rate", type=float, callback=check_rate,
+              help="Events per second to effects. [default: the last one, or 500]")  # fmt: skip
+@click.option("--reaper-rate", type=float, callback=check_rate,
+              help="Unpaid orders cancelled per second. [default: the last one, or 100]")  # fmt: skip
 def command(
     data: Path | None,
     port: int | None,
@@ -48,6 +52,8 @@ def command(
     max_workers: int,
     api_processes: int,
     work_ms: int,
+    effects_rate: float | None,
+    reaper_rate: float | None,
 ) -> None:
     """Run everything on this machine until Ctrl-C.
 
@@ -56,7 +62,17 @@ def command(
     """
     check_workers(min_workers, max_workers)
     telemetry.configure_logging("up", json=not sys.stderr.isatty())
-    options = StackOptions(data, port, rate, min_workers, max_workers, api_processes, work_ms)
+    options = StackOptions(
+        data=data,
+        port=port,
+        rate=rate,
+        min_workers=min_workers,
+        max_workers=max_workers,
+        api_processes=api_processes,
+        work_ms=work_ms,
+        effects_rate=effects_rate,
+        reaper_rate=reaper_rate,
+    )
     try:
         asyncio.run(_until_stopped(options))
     except (PeakclipError, OSError) as exc:

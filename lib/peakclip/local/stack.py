@@ -58,6 +58,8 @@ class StackOptions:
     api_processes: int = 2
     work_ms: int = 0  # stand-in for a third party's time per order
     stabilization_seconds: float | None = None  # for spare workers; None: the operator's default
+    effects_rate: float | None = None  # of the pool `effects`, per second; None: as for `rate`
+    reaper_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +217,13 @@ class Stack:
             "PEAKCLIP_MAX_WORKERS": str(options.max_workers),
             "PEAKCLIP_WORK_MS": str(options.work_ms),
         }
-        if options.stabilization_seconds is not None:
-            operator["PEAKCLIP_STABILIZATION_SECONDS"] = f"{options.stabilization_seconds:g}"
-        if options.rate is not None:
-            operator["PEAKCLIP_RATE"] = f"{options.rate:g}"
+        wishes = {
+            "PEAKCLIP_STABILIZATION_SECONDS": options.stabilization_seconds,
+            "PEAKCLIP_RATE": options.rate,
+            "PEAKCLIP_EFFECTS_RATE": options.effects_rate,
+            "PEAKCLIP_REAPER_RATE": options.reaper_rate,
+        }
+        operator |= {name: f"{value:g}" for name, value in wishes.items() if value is not None}
         api = {**base, "PEAKCLIP_HOST": ports.LOOPBACK, "PEAKCLIP_PORT": str(port)}
         return [
             dataclasses.replace(self._process("relay", ["relay"], base), nice=_BEHIND_ACCEPTING),
