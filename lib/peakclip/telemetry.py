@@ -95,12 +95,19 @@ def exposition(shared_folder: str | os.PathLike[str] | None = None) -> bytes:
     return generate_latest()
 
 
+# Without the frames' variables, which structlog would add: they hold keys, tokens and addresses with passwords.
+_dict_tracebacks: Final = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
+
 def configure_logging(process: str, *, json: bool = True) -> None:
     """Log lines on stderr: JSON with a stable `event`, or readable lines for a person at a terminal."""
     rendered: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [_dict_tracebacks, structlog.processors.JSONRenderer()]
         if json
-        else [structlog.dev.ConsoleRenderer(colors=False)]  # takes tracebacks as they are
+        # Takes tracebacks as they are.
+        else [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

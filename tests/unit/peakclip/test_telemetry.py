@@ -35,8 +35,9 @@ def test_a_traceback_can_be_logged_for_programs_and_for_people(
     json: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure_logging("test", json=json)
+    key = "_".join(("pk", "secret"))  # as a word only in the variable, since lines of code are shown
     try:
-        raise ZeroDivisionError
+        raise ZeroDivisionError(len(key))
     except ZeroDivisionError:
         structlog.get_logger().exception("it_failed")
     finally:
@@ -45,3 +46,4 @@ def test_a_traceback_can_be_logged_for_programs_and_for_people(
     text = capsys.readouterr().err
     assert "it_failed" in text
     assert "ZeroDivisionError" in text
+    assert key not in text  # a frame's variables are nobody's business
