@@ -8,14 +8,17 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from peakclip.cli import audit, demo, load, pace, up
+from peakclip.cli import audit, demo, keys, load, pace, up
 from peakclip.cli.common import check_writable, error_words, read_credentials, where
 from peakclip.cli.main import main
+from peakclip.credentials import key_id
 from peakclip.errors import SettingsError
 
 
 def _refused(command: click.Command, *arguments: str) -> str:
-    result = CliRunner(env={"PEAKCLIP_NATS_URL": None}).invoke(command, arguments)
+    result = CliRunner(env={"PEAKCLIP_NATS_URL": None, "PEAKCLIP_DATABASE_URL": None}).invoke(
+        command, arguments
+    )
     assert result.exit_code == 2, result.output
     assert "[Errno" not in result.stderr
     return result.stderr
@@ -40,6 +43,7 @@ def test_more_workers_at_least_than_at_most_start_nothing(command: click.Command
         (pace.command, ["get", "orders"]),
         (audit.command, []),
         (load.command, ["--stock", "1"]),
+        (keys.command, ["list"]),
     ],
 )
 def test_a_folder_without_a_stack_is_named(
@@ -56,6 +60,37 @@ def test_a_load_that_could_not_write_its_figures_is_not_sent(option: str, tmp_pa
         load.command, "--url", "http://127.0.0.1:1", "--key", "k", "--sale", "s", option, str(file)
     )
     assert words == f"peakclip load: {file}: No such file or directory\n"
+
+
+_CREATE = ("create", "--role", "customer", "--subject")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["list"], "Say where PostgreSQL is: --data DIR, or PEAKCLIP_DATABASE_URL."),
+        (
+            ["create", "--role", "root", "--subject", "s"],
+            "'root' is not one of 'customer', 'provider', 'admin', ",
+        ),
+        (["create", "--subject", "s"], "Missing option '--role'"),
+        (["create", "--role", "admin"], "Missing option '--subject'"),
+        ([*_CREATE, ""], "'--subject': 1 to 128 printable characters are needed."),
+        ([*_CREATE, "a\nb"], "'--subject': 1 to 128 printable characters are needed."),
+        ([*_CREATE, "s" * 129], "'--subject': 1 to 128 printable characters are needed."),
+        ([*_CREATE, "s", "--tenant", ""], "'--tenant': 1 to 128 printable characters are needed."),
+        (["revoke"], "Missing argument 'ID'"),
+        (["revoke", "ABC"], "an id has 16 hexadecimal digits; `peakclip keys list` shows them."),
+        (["revoke", "pk_leaked"], f"this is a key itself; its id is {key_id('pk_leaked')}."),
+        (
+            ["list", "--database-url", "mysql://x/y"],
+            "The address of PostgreSQL is wrong: invalid DSN: scheme",
+        ),
+        (["list", "--database-url", "postgres://127.0.0.1:99999/y"], "The address of PostgreSQL is wrong: "),
+    ],
+)
+def test_a_wrong_question_about_keys_asks_nobody(arguments: list[str], said: str) -> None:
+    assert said in _refused(keys.command, *arguments)
 
 
 def test_looking_whether_a_file_can_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -86,7 +121,7 @@ def test_an_address_is_shown_without_its_password() -> None:
 
 def test_the_list_of_commands_cuts_no_sentence_off() -> None:
     listed = CliRunner().invoke(main, ["--help"]).stdout.split("Commands:")[1]
-    ours = ("audit", "demo", "load", "migrate", "pace", "up")
+    ours = ("audit", "demo", "keys", "load", "migrate", "pace", "up")
     cut = [
         line for line in listed.splitlines() if line.split()[:1] and line.split()[0] in ours and "..." in line
     ]
