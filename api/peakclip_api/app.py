@@ -17,6 +17,7 @@ from peakclip.service import Service
 from peakclip_api import keys
 from peakclip_api.accept import Acceptor
 from peakclip_api.auth import Keys
+from peakclip_api.auth.signing import SigningKeys, Tokens
 from peakclip_api.board import Board
 from peakclip_api.line import Follower, Line
 from peakclip_api.problems import problems
@@ -55,7 +56,7 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
                 board,
                 intake,
             )
-            app[keys.KEYS] = Keys(pool, time.monotonic)
+            app[keys.KEYS] = Keys(pool, time.monotonic, _tokens(settings, service))
             app[keys.SALES] = Sales(pool, time.monotonic)
             app[keys.ACCEPTOR] = acceptor
             await board.start()
@@ -69,6 +70,16 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             yield
 
     return resources
+
+
+def _tokens(settings: ApiSettings, service: Service) -> Tokens | None:
+    """No condition of readiness: while the issuer is away, API keys work, and so do the tokens of known keys."""
+    rules = settings.token_rules()
+    if rules is None or settings.jwt_jwks is None:
+        return None
+    signing = SigningKeys.of(settings.jwt_jwks, time.monotonic)
+    service.spawn("signing-keys", signing.run())
+    return Tokens(rules, signing, time.time)
 
 
 async def _started(follower: Follower) -> None:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Final
+
 import pydantic
+from pydantic_settings import NoDecode
+from yarl import URL
 
 from peakclip.settings import Settings
+from peakclip_api.auth.jwks import ALGORITHMS, JwksError, parse_jwks
+from peakclip_api.auth.signing import is_url, read_file
+from peakclip_api.auth.tokens import TokenRules
+
+_TOGETHER: Final = ("jwt_issuer", "jwt_audience", "jwt_jwks")
 
 
 class ApiSettings(Settings):
@@ -24,3 +34,94 @@ class ApiSettings(Settings):
 
     remembered_orders: int = pydantic.Field(default=200_000, ge=1_000)
     """Orders kept in memory for repeats and places in line, beyond those still queued. About 0.5 KB each."""
+
+    jwt_issuer: str | None = None
+    """Whose tokens (JWT) are taken beside API keys: their `iss`. Absent: no tokens."""
+
+    jwt_audience: str | None = None
+    """What a token's `aud` must name, so that the issuer's tokens for others open nothing here."""
+
+    jwt_jwks: str | None = pydantic.Field(default=None, validate_default=True)
+    """Where the issuer publishes its keys: an address (https, or http where nobody can come between) or a file. A
+    file that cannot be used ends the start; an address that does not answer does not: API keys work without it."""
+
+    jwt_algorithms: Annotated[tuple[str, ...], NoDecode] = ("RS256", "ES256", "EdDSA")
+    """What tokens may be signed with, separated by commas. Never `none`, and no HMAC."""
+
+    jwt_tenant_claim: str = pydantic.Field(default="tenant", min_length=1)
+    """The claim that holds the tenant."""
+
+    jwt_role_claim: str = pydantic.Field(default="role", min_length=1)
+    """The claim that holds the role: customer, provider, admin or service."""
+
+    jwt_leeway_seconds: float = pydantic.Field(default=30.0, ge=0, le=300)
+    """How far the issuer's clock may be from ours. Half a minute is what machines without time service drift."""
+
+    @pydantic.field_validator(*_TOGETHER, mode="before")
+    @classmethod
+    def _blank_is_absent(cls, value: object) -> object:
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @pydantic.field_validator("jwt_jwks")
+    @classmethod
+    def _complete_and_usable(cls, source: str | None, info: pydantic.ValidationInfo) -> str | None:
+        given = {**info.data, "jwt_jwks": source}
+        missing = [f"PEAKCLIP_{name.upper()}" for name in _TOGETHER if given.get(name) is None]
+        if 0 < len(missing) < len(_TOGETHER):
+            raise ValueError(f"tokens need issuer, audience and JWKS; missing: {', '.join(missing)}")
+        if source is not None:
+            _check_jwks(source)
+        return source
+
+    @pydantic.field_validator("jwt_algorithms", mode="before")
+    @classmethod
+    def _list_of_algorithms(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+
+    @pydantic.field_validator("jwt_algorithms")
+    @classmethod
+    def _asymmetric(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name.lower() == "none":
+                raise ValueError("none is refused: such a token is signed by nobody")
+            if name.upper().startswith("HS"):
+                raise ValueError(f"{name} is refused: with a shared secret, who can verify can also sign")
+        if not names or not ALGORITHMS.issuperset(names):
+            raise ValueError(f"choose from {', '.join(sorted(ALGORITHMS))}")
+        return names
+
+    def token_rules(self) -> TokenRules | None:
+        """What tokens must say; None if none are taken."""
+        if self.jwt_issuer is None or self.jwt_audience is None:
+            return None
+        return TokenRules(
+            issuer=self.jwt_issuer,
+            audience=self.jwt_audience,
+            algorithms=frozenset(self.jwt_algorithms),
+            tenant_claim=self.jwt_tenant_claim,
+            role_claim=self.jwt_role_claim,
+            leeway_seconds=self.jwt_leeway_seconds,
+        )
+
+
+def _check_jwks(source: str) -> None:
+    """Raises ValueError. An address is only looked at; a file is read."""
+    if is_url(source):
+        url = URL(source)
+        if url.host is None or url.user is not None or url.password is not None:
+            raise ValueError("an address has a host, and neither user nor password: public keys need none")
+        return
+    if "://" in source:
+        raise ValueError("an address begins with https:// or http://")
+    try:
+        found = parse_jwks(read_file(Path(source)))
+    except OSError as exc:
+        raise ValueError(f"the file cannot be read: {exc.strerror}") from None
+    except JwksError as exc:
+        raise ValueError(f"the file cannot be used: {exc}") from None
+    if not found.keys:
+        raise ValueError(
+            f"the file holds no key that can serve ({'; '.join(found.ignored) or 'it is empty'})"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection
 from typing import NoReturn, Self
@@ -49,6 +50,11 @@ def refuse(exc: pydantic.ValidationError, *, secret: Collection[str] = ()) -> No
     """One sentence per wrong setting on stderr, then exit 2. A wrong secret is a secret too: it is not repeated."""
     for error in exc.errors():
         name = "PEAKCLIP_" + "_".join(str(part) for part in error["loc"]).upper()
-        got = "" if {*error["loc"]} & {*secret} else f" (got {error['input']!r})"
+        got = "" if {*error["loc"]} & {*secret} else f" (got {_shown(error['input'])})"
         print(f"{name}: {error['msg']}{got}", file=sys.stderr)  # noqa: T201
     raise SystemExit(2)
+
+
+def _shown(value: object) -> str:
+    """The value as it was given, without the password of an address in it."""
+    return re.sub(r"//\S*@", "//…@", repr(value))
