@@ -14,12 +14,13 @@ from peakclip.errors import PeakclipError
 from peakclip.ingest import Intake
 from peakclip.jetstream import JetStream
 from peakclip.service import Service
-from peakclip_api import keys
+from peakclip_api import keys, rpc
 from peakclip_api.accept import Acceptor
 from peakclip_api.auth import Keys
 from peakclip_api.auth.signing import SigningKeys, Tokens
 from peakclip_api.board import Board
 from peakclip_api.line import Follower, Line
+from peakclip_api.lookup import Lookup
 from peakclip_api.problems import problems
 from peakclip_api.routes import dashboard, docs, nats_metrics, orders, sales, shop
 from peakclip_api.sales import Sales
@@ -59,6 +60,7 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             app[keys.KEYS] = Keys(pool, time.monotonic, _tokens(settings, service))
             app[keys.SALES] = Sales(pool, time.monotonic)
             app[keys.ACCEPTOR] = acceptor
+            app[keys.LOOKUP] = Lookup(pool, line, follower, acceptor.eta_seconds)
             await board.start()
             stack.push_async_callback(board.stop)
             await _started(follower)
@@ -67,6 +69,7 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             service.spawn("queue-length", follower.run())
             service.spawn("intake", intake.run())
             service.spawn("metrics", acceptor.write_metrics())
+            stack.push_async_callback((await rpc.start(js, app[keys.LOOKUP])).stop)
             yield
 
     return resources

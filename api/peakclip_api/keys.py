@@ -13,6 +13,7 @@ from peakclip_api.accept import Acceptor
 from peakclip_api.auth import Keys
 from peakclip_api.board import Board
 from peakclip_api.line import Follower, Line
+from peakclip_api.lookup import Lookup
 from peakclip_api.sales import Sales
 
 BOARD: Final = web.AppKey("board", Board)
@@ -24,3 +25,4 @@ LINE: Final = web.AppKey("line", Line)
 FOLLOWER: Final = web.AppKey("follower", Follower)
 INTAKE: Final = web.AppKey("intake", Intake)
 ACCEPTOR: Final = web.AppKey("acceptor", Acceptor)
+LOOKUP: Final = web.AppKey("lookup", Lookup)

@@ -28,6 +28,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, UnavailableError
+from peakclip.microservice import Endpoint, MicroService, ServiceDescription
+from peakclip.nats_client import RepairedClient
 
 log = structlog.get_logger()
 
@@ -219,7 +221,7 @@ class JetStream:
     @classmethod
     async def connect(cls, url: str, *, name: str, timeout_seconds: float = 2.0) -> Self:
         """Waits for the server with back-off for as long as it takes."""
-        nc = Client()
+        nc = RepairedClient()
         self = cls(nc, timeout_seconds)
 
         async def reconnected() -> None:
@@ -297,6 +299,14 @@ class JetStream:
     async def subscribe_core(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Any:
         """Subscribes; the subscription comes back by itself after a reconnect."""
         return await self._nc.subscribe(subject, cb=callback)
+
+    async def add_service(self, described: ServiceDescription, endpoints: Sequence[Endpoint]) -> MicroService:
+        """Answers requests until it is stopped. Raises UnavailableError while disconnected."""
+        if not self.connected:
+            raise UnavailableError
+        service = MicroService(self._nc, described)
+        await service.start(endpoints)
+        return service
 
     async def request(
         self,

@@ -8,16 +8,13 @@ from typing import Annotated, Any, Final
 import msgspec
 from aiohttp import web
 
-from peakclip.store import DATABASE_AWAY, query
 from peakclip_api import keys
 from peakclip_api.auth import CUSTOMER_HEADER, Credential, credential_of, customer_of
 from peakclip_api.body import decode_body, idempotency_key
-from peakclip_api.line import Entry
+from peakclip_api.lookup import shown
 from peakclip_api.problems import Problem
 
 MAX_QUANTITY: Final = 1_000
-# Below this many seconds from the front of the line, memory may lag behind the database.
-NEAR_FRONT_SECONDS: Final = 2.0
 
 
 class SeckillOrderRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -57,60 +54,23 @@ async def get_order(request: web.Request) -> web.Response:
         order_id = str(uuid.UUID(request.match_info["order_id"]))
     except ValueError:
         raise _not_found() from None
-    app[keys.FOLLOWER].asked()
-    entry = app[keys.LINE].find(order_id)
-    if entry is not None and _far_from_front(app, entry):
-        return _answer(_queued(app, entry), credential, request)
-    try:
-        row = await app[keys.POOL].fetchrow(query("find_order"), order_id)
-    except DATABASE_AWAY:
-        if entry is None:
-            raise
-        row = None
-    if row is not None:
-        return _answer(dict(row), credential, request)
-    if entry is None:
-        # Perhaps another process has accepted it, and this one has not heard of it yet.
-        await app[keys.FOLLOWER].up_to_date()
-        entry = app[keys.LINE].find(order_id)
-    if entry is None:
+    order = await app[keys.LOOKUP].order(order_id)
+    if order is None:
         raise _not_found()
-    return _answer(_queued(app, entry), credential, request)
-
-
-def _far_from_front(app: web.Application, entry: Entry) -> bool:
-    eta = app[keys.ACCEPTOR].eta_seconds(app[keys.LINE].position(entry))
-    return eta is not None and eta > NEAR_FRONT_SECONDS
-
-
-def _queued(app: web.Application, entry: Entry) -> dict[str, Any]:
-    position = app[keys.LINE].position(entry)
-    return {
-        "order_id": entry.order.order_id,
-        "tenant": entry.order.tenant,
-        "customer_id": entry.order.customer_id,
-        "sale_id": entry.order.sale_id,
-        "quantity": entry.order.quantity,
-        "status": "queued",
-        "position": position,
-        "eta_seconds": app[keys.ACCEPTOR].eta_seconds(position),
-    }
+    return _answer(order, credential, request)
 
 
 def _answer(order: dict[str, Any], credential: Credential, request: web.Request) -> web.Response:
     """The order if it is the asker's own: others' orders do not exist for them."""
     named = request.headers.get(CUSTOMER_HEADER)
-    mine = order.pop("tenant") == credential.tenant and (
+    mine = order["tenant"] == credential.tenant and (
         credential.role == "admin"
         or (credential.role == "service" and named in (None, order["customer_id"]))
         or (credential.role == "customer" and order["customer_id"] == credential.subject)
     )
     if not mine:
         raise _not_found()
-    body = msgspec.json.encode(
-        {key: value for key, value in order.items() if value is not None or key == "eta_seconds"}
-    )
-    return web.Response(body=body, content_type="application/json")
+    return web.Response(body=msgspec.json.encode(shown(order)), content_type="application/json")
 
 
 def _not_found() -> Problem:
