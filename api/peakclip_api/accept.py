@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from peakclip import messages, telemetry
+from peakclip import messages, telemetry, tracing
 from peakclip.errors import PeakclipError
 from peakclip.ingest import Intake, IntakeUnavailableError, Outcome, SoldOutError
 from peakclip.messages import Order
@@ -242,7 +242,8 @@ class Acceptor:
         over = self._line.bought(*buyer) + in_flight + quantity - sale.per_customer_limit
         if over > 0 and over > self._counted_twice(buyer):
             raise Problem(409, "limit-reached", f"At most {sale.per_customer_limit} for each customer.")
-        order = Order(order_id, sale.tenant, customer_id, sale.sale_id, quantity, print_, now)
+        context = tracing.current_traceparent()
+        order = Order(order_id, sale.tenant, customer_id, sale.sale_id, quantity, print_, now, context)
 
         def landed(outcome: Outcome) -> None:
             self._landed(order)

@@ -25,10 +25,11 @@ from peakclip_api.problems import problems
 from peakclip_api.routes import dashboard, docs, nats_metrics, orders, sales, shop
 from peakclip_api.sales import Sales
 from peakclip_api.settings import ApiSettings
+from peakclip_api.traced import traced
 
 
 def create_app(settings: ApiSettings, service: Service) -> web.Application:
-    app = web.Application(middlewares=[problems], client_max_size=settings.max_body_bytes)
+    app = web.Application(middlewares=[traced, problems], client_max_size=settings.max_body_bytes)
     app.cleanup_ctx.append(_resources(settings, service))
     for resource in (orders, sales, dashboard, nats_metrics, docs, shop):
         resource.add_routes(app)

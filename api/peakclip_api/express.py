@@ -24,8 +24,9 @@ from aiohttp import StreamReader, hdrs, web
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from multidict import istr
 
+from peakclip import tracing
 from peakclip.ingest import IntakeUnavailableError, Outcome, SoldOutError
-from peakclip_api import keys
+from peakclip_api import keys, traced
 from peakclip_api.accept import Acceptor, Begun
 from peakclip_api.auth import Keys, customer_of
 from peakclip_api.body import decode_body, idempotency_key
@@ -35,8 +36,10 @@ from peakclip_api.sales import Sales
 
 _PREFIX: Final = "/v1/sales/"
 _SUFFIX: Final = "/orders"
+ACCEPT_SPAN: Final = "POST /v1/sales/{sale_id}/orders"  # as the long way names it
 _AUTHORIZATION: Final = istr(hdrs.AUTHORIZATION)
 _EXPECT: Final = istr(hdrs.EXPECT)
+_REFUSED: Final = {SoldOutError: 409, IntakeUnavailableError: 503}
 _encode: Final = msgspec.json.Encoder().encode
 _LONGEST_BODY: Final = 512  # bytes; an order has some 20
 _Message = tuple[RawRequestMessage, StreamReader]
@@ -64,7 +67,12 @@ class ExpressLane:
         try:
             wanted = decode_body(body or b"{}", order_decoder)
             customer_id = customer_of(headers, credential)
-            return self._acceptor.begin(sale, customer_id, idempotency_key(headers), wanted.quantity, ended)
+            key, quantity = idempotency_key(headers), wanted.quantity
+            span = tracing.begin(ACCEPT_SPAN, headers)
+            if span is None:
+                return self._acceptor.begin(sale, customer_id, key, quantity, ended)
+            with span:
+                return self._acceptor.begin(sale, customer_id, key, quantity, _ending(span, ended))
         except Problem:
             return None
 
@@ -98,6 +106,17 @@ class ExpressLane:
             self._date_of = now
             self._date_line = f"Date: {email.utils.formatdate(now, usegmt=True)}\r\n".encode()
         return self._date_line
+
+
+def _ending(span: tracing.Span, ended: Callable[[Outcome], None]) -> Callable[[Outcome], None]:
+    """Ends the span of an order with its answer; that of an order which goes the long way after all is left out."""
+
+    def told(outcome: Outcome) -> None:
+        ended(outcome)
+        traced.set_status(span, 202 if isinstance(outcome, int) else _REFUSED[type(outcome)])
+        span.end()
+
+    return told
 
 
 def is_order(message: RawRequestMessage, payload: StreamReader) -> bool:

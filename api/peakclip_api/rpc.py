@@ -18,6 +18,7 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 import structlog
 
+from peakclip import tracing
 from peakclip.errors import OutcomeUnknownError, UnavailableError
 from peakclip.jetstream import JetStream
 from peakclip.microservice import Endpoint, MicroService, RequestError, ServiceDescription
@@ -32,6 +33,7 @@ SERVICE: Final = ServiceDescription(
     description="Looks up orders, wherever they are: in line or in the database.",
     queue_group="peakclip",
 )
+ORDERS_SUBJECT: Final = "peakclip.orders.get"
 RETRY_SECONDS: Final = 0.2
 
 _Tenant = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -51,6 +53,10 @@ class Rpc:
         self._order_decoder = msgspec.json.Decoder(OrderRequest)
 
     async def get_order(self, payload: bytes, headers: Mapping[str, str]) -> bytes:
+        with tracing.span(ORDERS_SUBJECT, kind="server", parent=tracing.incoming(headers)):
+            return await self._get_order(payload)
+
+    async def _get_order(self, payload: bytes) -> bytes:
         wanted = _decode(payload, self._order_decoder)
         try:
             order = await self._lookup.order(str(wanted.order_id))
@@ -66,7 +72,7 @@ class Rpc:
         return [
             Endpoint(
                 "orders-get",
-                "peakclip.orders.get",
+                ORDERS_SUBJECT,
                 self.get_order,
                 _described("One order of a tenant.", OrderRequest, "GET /v1/orders/{order_id}"),
             )

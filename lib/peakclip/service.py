@@ -23,7 +23,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from peakclip import telemetry
+from peakclip import telemetry, tracing
 from peakclip.settings import Settings
 
 log = structlog.get_logger()
@@ -81,6 +81,7 @@ class Service:
 def run_service(process: str, settings: Settings, run: Callable[[Service], Awaitable[None]]) -> None:
     """Runs `run` until it returns; SIGTERM and SIGINT set `service.stopping`. Exits 1 if a side task died."""
     telemetry.configure_logging(process, json=settings.log_json)
+    tracing.setup(process, settings)
 
     async def main() -> Service:
         service = Service()
@@ -96,7 +97,11 @@ def run_service(process: str, settings: Settings, run: Callable[[Service], Await
         log.info("stopped")
         return service
 
-    if uvloop.run(main()).failure is not None:
+    try:
+        service = uvloop.run(main())
+    finally:
+        tracing.shutdown()
+    if service.failure is not None:
         raise SystemExit(1)
 
 

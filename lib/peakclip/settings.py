@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     log_json: bool = True
     """JSON log lines; false for people at a terminal."""
 
+    otel_enabled: bool | None = None
+    """Spans by OpenTelemetry. Unset: if the extra `otel` is installed and OTEL_EXPORTER_OTLP_ENDPOINT is set."""
+
     @classmethod
     def load(cls, **overrides: object) -> Self:
         """From the environment; `overrides` that are not None win. Ends the process with exit 2 on a bad value."""

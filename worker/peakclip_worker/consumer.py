@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from peakclip import telemetry, topology
+from peakclip import telemetry, topology, tracing
 from peakclip.errors import PeakclipError, UnavailableError
 from peakclip.jetstream import InMessage, JetStream, PullConsumer
 from peakclip.limiter.limiter import Limiter, Start
@@ -114,8 +114,11 @@ class Drain:
         self._starts.append((start.at, len(batch)))
         for message in batch:
             telemetry.QUEUE_DELAY.labels(self._name).observe(max(0.0, start.at - message.stored_at))
-        result = await self._pool.process(batch, start.at)
-        await asyncio.gather(*(self._acknowledge(message) for message in result.finished))
+        contexts = (message.headers.get(tracing.TRACEPARENT, "") for message in batch)
+        with tracing.span(f"process {self._name}", kind="consumer", links=contexts) as span:
+            span.set("messaging.batch.message_count", len(batch))
+            result = await self._pool.process(batch, start.at)
+            await asyncio.gather(*(self._acknowledge(message) for message in result.finished))
         self._in_hand = [*result.again, *self._in_hand[len(batch) :]]
         busy = time.perf_counter() - began - result.waited_seconds
         telemetry.PROCESSING.labels(self._name).observe(busy)

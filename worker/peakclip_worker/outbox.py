@@ -7,12 +7,13 @@ with the same message id, which JetStream drops within its window and consumers 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 import structlog
 
-from peakclip import telemetry
+from peakclip import telemetry, tracing
 from peakclip.errors import PeakclipError
 from peakclip.jetstream import JetStream, OutMessage
 from peakclip.service import Service
@@ -50,23 +51,25 @@ class Outbox:
             rows = await connection.fetch(query("claim_outbox"), BATCH)
             if not rows:
                 return 0
-            events = [row for row in rows if row["increment"] is None and not _is_timer(row)]
-            if events:
-                await store_all(self._js, [_event(row) for row in events], patience_seconds=5)
-            await asyncio.gather(
-                *(
-                    self._js.increment(row["subject"], row["increment"], message_id=row["message_id"])
-                    for row in rows
-                    if row["increment"] is not None
-                ),
-                *(
-                    self._js.publish(row["subject"], b"", headers=_headers(row))
-                    for row in rows
-                    if _is_timer(row)
-                ),
-            )
-            await connection.execute(query("delete_outbox"), [row["id"] for row in rows])
+            contexts = (_headers(row).get(tracing.TRACEPARENT, "") for row in rows)
+            with tracing.span("publish outbox", kind="producer", links=contexts) as span:
+                span.set("messaging.batch.message_count", len(rows))
+                await self._publish(rows)
+                await connection.execute(query("delete_outbox"), [row["id"] for row in rows])
             return len(rows)
+
+    async def _publish(self, rows: Sequence[Any]) -> None:
+        events = [row for row in rows if row["increment"] is None and not _is_timer(row)]
+        if events:
+            await store_all(self._js, [_event(row) for row in events], patience_seconds=5)
+        await asyncio.gather(
+            *(
+                self._js.increment(row["subject"], row["increment"], message_id=row["message_id"])
+                for row in rows
+                if row["increment"] is not None
+            ),
+            *(self._js.publish(row["subject"], b"", headers=_headers(row)) for row in rows if _is_timer(row)),
+        )
 
 
 def _is_timer(row: Any) -> bool:

@@ -16,10 +16,10 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from peakclip import topology
+from peakclip import topology, tracing
 from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, UnavailableError
 from peakclip.jetstream import DUPLICATE_IN_BATCH, InMessage, JetStream, OutMessage, StreamState
-from peakclip.messages import decode_order, split_frame
+from peakclip.messages import Order, decode_order, split_frame
 from peakclip.service import Service
 from peakclip.store import DATABASE_AWAY, DATABASE_UNFIT
 from peakclip_worker.dead_letters import write_dead_letter
@@ -105,9 +105,12 @@ class Relay:
                 orders += take_apart(frame)
             except msgspec.MsgspecError as exc:
                 await write_dead_letter(self._database, "relay", frame, f"unreadable frame: {exc}", 1)
-        for first in range(0, len(orders), BATCH):
-            await store_all(self._js, orders[first : first + BATCH])
-        await asyncio.gather(*(self._finished(frame) for frame in frames))
+        contexts = (order.headers.get(tracing.TRACEPARENT, "") for order in orders)
+        with tracing.span("relay orders", kind="producer", links=contexts) as span:
+            span.set("messaging.batch.message_count", len(orders))
+            for first in range(0, len(orders), BATCH):
+                await store_all(self._js, orders[first : first + BATCH])
+            await asyncio.gather(*(self._finished(frame) for frame in frames))
 
     @staticmethod
     async def _finished(frame: InMessage) -> None:
@@ -125,13 +128,16 @@ def take_apart(frame: InMessage) -> list[OutMessage]:
         return []
     frame_id = frame.subject.partition(".")[2]
     return [
-        OutMessage(
-            topology.line_subject(decode_order(line).sale_id),
-            line,
-            {"Nats-Msg-Id": f"{frame_id}.{index}", topology.FRAME_HEADER: frame_id},
-        )
+        _out(decode_order(line), line, f"{frame_id}.{index}", frame_id)
         for index, line in enumerate(split_frame(frame.payload))
     ]
+
+
+def _out(order: Order, line: bytes, message_id: str, frame_id: str) -> OutMessage:
+    headers = {"Nats-Msg-Id": message_id, topology.FRAME_HEADER: frame_id}
+    if order.traceparent:
+        headers[tracing.TRACEPARENT] = order.traceparent
+    return OutMessage(topology.line_subject(order.sale_id), line, headers)
 
 
 async def store_all(js: JetStream, messages: Sequence[OutMessage], *, patience_seconds: float = 20.0) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import asyncpg
 import structlog
 
+from peakclip import tracing
+
 log = structlog.get_logger()
 
 # What asyncpg raises when the server is away, restarting or has closed the connection. Retry; nothing is wrong.
@@ -43,10 +45,20 @@ DATABASE_UNFIT = (
 )
 
 
+_names: dict[str, str] = {}
+
+
 @cache
 def query(name: str) -> str:
     """The text of `queries/<name>.sql`."""
-    return resources.files(__package__).joinpath("queries", f"{name}.sql").read_text()
+    text = resources.files(__package__).joinpath("queries", f"{name}.sql").read_text()
+    _names[text] = name
+    return text
+
+
+def name_of(text: str) -> str:
+    """The name by which `query` gave out this text; empty for any other statement."""
+    return _names.get(text, "")
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is not typed
@@ -71,6 +83,7 @@ async def connect(url: str, *, min_size: int = 1, max_size: int = 4, command_tim
                 command_timeout=command_timeout,
                 timeout=5,
                 connection_class=_Connection,
+                init=tracing.watch_statements if tracing.is_on() else None,
             )
             await pool.fetchval("select 1 from sales limit 1")
             return pool
