@@ -1,4 +1,7 @@
-"""What is known of one order, wherever it is: in line or in the database. HTTP and request-reply both ask here."""
+"""What is known of one order, wherever it is (in line or in the database), and of one provider.
+
+HTTP and request-reply both ask here.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,11 @@ class Lookup:
             await self._follower.up_to_date()
             entry = self._line.find(order_id)
         return self._queued(entry) if entry is not None else None
+
+    async def provider(self, tenant: str, provider_id: str) -> dict[str, Any] | None:
+        """The provider with all that an admin may see; None if the tenant has none of this id."""
+        row = await self._pool.fetchrow(query("find_provider"), provider_id, tenant)
+        return {key: value for key, value in row.items() if key != "fingerprint"} if row is not None else None
 
     def _is_far_from_front(self, entry: Entry) -> bool:
         eta = self._eta_seconds(self._line.position(entry))

@@ -1,6 +1,7 @@
 """Request-reply for other back ends: the micro service `peakclip` on NATS, in every API process.
 
-    peakclip.orders.get      {"tenant": "…", "order_id": "…"}  ->  as GET /v1/orders/{order_id} answers an admin
+    peakclip.orders.get      {"tenant": "…", "order_id": "…"}     as GET /v1/orders/{order_id} answers an admin
+    peakclip.providers.get   {"tenant": "…", "provider_id": "…"}  as GET /v1/providers/{provider_id} does
 
 Errors come in the headers Nats-Service-Error-Code (400 malformed, 404 unknown, 503 ask again) and
 Nats-Service-Error. Nobody is asked for a credential here: who may send to these subjects is for the permissions of
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import metadata
 from typing import Annotated, Final, TypeVar
 
@@ -30,19 +31,23 @@ log = structlog.get_logger()
 SERVICE: Final = ServiceDescription(
     name="peakclip",
     version=metadata.version("peakclip"),
-    description="Looks up orders, wherever they are: in line or in the database.",
+    description="Looks up orders, wherever they are (in line or in the database), and providers.",
     queue_group="peakclip",
 )
-ORDERS_SUBJECT: Final = "peakclip.orders.get"
 RETRY_SECONDS: Final = 0.2
 
-_Tenant = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-_Request = TypeVar("_Request")
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
+_Request = TypeVar("_Request", bound=msgspec.Struct)
 
 
 class OrderRequest(msgspec.Struct, forbid_unknown_fields=True):
-    tenant: _Tenant
+    tenant: _Name
     order_id: uuid.UUID
+
+
+class ProviderRequest(msgspec.Struct, forbid_unknown_fields=True):
+    tenant: _Name
+    provider_id: _Name
 
 
 class Rpc:
@@ -50,33 +55,63 @@ class Rpc:
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
-        self._order_decoder = msgspec.json.Decoder(OrderRequest)
 
-    async def get_order(self, payload: bytes, headers: Mapping[str, str]) -> bytes:
-        with tracing.span(ORDERS_SUBJECT, kind="server", parent=tracing.incoming(headers)):
-            return await self._get_order(payload)
-
-    async def _get_order(self, payload: bytes) -> bytes:
-        wanted = _decode(payload, self._order_decoder)
-        try:
-            order = await self._lookup.order(str(wanted.order_id))
-        except DATABASE_AWAY:
-            raise RequestError(503, "PostgreSQL does not answer; ask again.") from None
-        except (UnavailableError, OutcomeUnknownError):
-            raise RequestError(503, "Whether there is such an order is not known yet; ask again.") from None
+    async def get_order(self, wanted: OrderRequest) -> bytes:
+        order = await self._lookup.order(str(wanted.order_id))
         if order is None or order["tenant"] != wanted.tenant:
             raise RequestError(404, "There is no such order.")
         return msgspec.json.encode(shown(order))
 
+    async def get_provider(self, wanted: ProviderRequest) -> bytes:
+        provider = await self._lookup.provider(wanted.tenant, wanted.provider_id)
+        if provider is None:
+            raise RequestError(404, "There is no such provider.")
+        return msgspec.json.encode(provider)
+
     def endpoints(self) -> list[Endpoint]:
         return [
-            Endpoint(
-                "orders-get",
-                ORDERS_SUBJECT,
-                self.get_order,
-                _described("One order of a tenant.", OrderRequest, "GET /v1/orders/{order_id}"),
-            )
+            _endpoint("orders", OrderRequest, self.get_order, "Order", "An order, wherever it is."),
+            _endpoint(
+                "providers", ProviderRequest, self.get_provider, "Provider", "A provider, with statistics."
+            ),
         ]
+
+
+def _endpoint(
+    things: str,
+    request: type[_Request],
+    answer: Callable[[_Request], Awaitable[bytes]],
+    schema: str,
+    text: str,
+) -> Endpoint:
+    """`schema`: of the answer, in the API's description."""
+    subject = f"peakclip.{things}.get"
+    decoder = msgspec.json.Decoder(request)
+
+    async def handle(payload: bytes, headers: Mapping[str, str]) -> bytes:
+        refusal = None
+        with tracing.span(subject, kind="server", parent=tracing.incoming(headers)) as span:
+            try:
+                return await answer(_decode(payload, decoder))
+            except RequestError as exc:  # the asker's affair, and no failure of the span
+                refusal = exc
+            except DATABASE_AWAY:
+                refusal = RequestError(503, "PostgreSQL does not answer; ask again.")
+            except (UnavailableError, OutcomeUnknownError):
+                refusal = RequestError(503, "This is not known at the moment; ask again.")
+            span.set("rpc.response.status_code", str(refusal.code))
+            if refusal.code >= 500:
+                span.fail(str(refusal.code))
+        raise refusal
+
+    # What $SRV.INFO tells.
+    described = {
+        "description": text,
+        "format": "application/json",
+        "request_schema": msgspec.json.encode(msgspec.json.schema(request)).decode(),
+        "response_schema": f"/openapi.json#/components/schemas/{schema}",
+    }
+    return Endpoint(f"{things}-get", subject, handle, described)
 
 
 def _decode(payload: bytes, decoder: msgspec.json.Decoder[_Request]) -> _Request:
@@ -84,16 +119,6 @@ def _decode(payload: bytes, decoder: msgspec.json.Decoder[_Request]) -> _Request
         return decoder.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise RequestError(400, f"The request is not valid: {exc}") from None
-
-
-def _described(text: str, request: type[msgspec.Struct], route: str) -> dict[str, str]:
-    """What $SRV.INFO tells of an endpoint."""
-    return {
-        "description": text,
-        "format": "application/json",
-        "request_schema": msgspec.json.encode(msgspec.json.schema(request)).decode(),
-        "response": f"The JSON with which {route} answers an admin; its schema is in /openapi.json.",
-    }
 
 
 async def start(js: JetStream, lookup: Lookup) -> MicroService:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from typing import Any
 
+import jsonschema_rs
 import msgspec
+import openapi
 import pytest
 from nats.aio.msg import Msg
 from support import ADMIN_KEY, TENANT, Api, api_process, drain_batch, store_keys, until
@@ -39,6 +42,12 @@ async def client(nats_url: str) -> AsyncIterator[JetStream]:
 async def ask(client: JetStream, subject: str, request: Any) -> Msg:
     body = request if isinstance(request, bytes) else msgspec.json.encode(request)
     return await client.request(f"peakclip.{subject}.get", body, timeout_seconds=5.0)
+
+
+async def code_for(client: JetStream, subject: str, request: Any) -> int | None:
+    """The code of the answer's error, if it is one."""
+    headers = (await ask(client, subject, request)).headers
+    return int(headers["Nats-Service-Error-Code"]) if headers else None
 
 
 async def order_of(client: JetStream, order_id: str, tenant: str = TENANT) -> Any:
@@ -87,10 +96,48 @@ async def test_an_order_in_the_database_is_told_as_http_tells_an_admin(
     assert told["expires_at"]
 
 
-async def test_other_tenants_orders_do_not_exist(api: Api, client: JetStream) -> None:
+async def test_a_provider_is_told_with_its_statistics(api: Api, client: JetStream, database: Any) -> None:
+    await insert_provider(database, rating_sum=9, rating_count=2, completed_orders=5)
+    answer = await ask(client, "providers", {"tenant": TENANT, "provider_id": "p-1"})
+    told = msgspec.json.decode(answer.data)
+    schema = {**openapi.DOCUMENT, "$ref": "#/components/schemas/Provider"}
+    jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(told)
+    known = set(openapi.DOCUMENT["components"]["schemas"]["Provider"]["properties"])
+    assert set(told) == known
+    assert (told["provider_id"], told["email"], told["webhook_url"]) == ("p-1", "p@example.org", None)
+    assert (told["rating_average"], told["rating_count"], told["completed_orders"]) == (4.5, 2, 5)
+
+
+async def test_a_provider_without_a_rating_has_no_average(api: Api, client: JetStream, database: Any) -> None:
+    await insert_provider(database)
+    answer = await ask(client, "providers", {"tenant": TENANT, "provider_id": "p-1"})
+    assert msgspec.json.decode(answer.data)["rating_average"] is None
+
+
+async def insert_provider(database: Any, **counted: int) -> None:
+    await database.execute(
+        "insert into providers (provider_id, tenant, name, latitude, longitude, radius_m, email, fingerprint,"
+        " rating_sum, rating_count, completed_orders)"
+        " values ('p-1', $1, 'Pat', 52.5, 13.4, 5000, 'p@example.org', 'f', $2, $3, $4)",
+        TENANT,
+        counted.get("rating_sum", 0),
+        counted.get("rating_count", 0),
+        counted.get("completed_orders", 0),
+    )
+
+
+async def test_what_is_another_tenants_or_was_removed_does_not_exist(
+    api: Api, client: JetStream, database: Any
+) -> None:
     accepted = (await api.order(await api.sale())).body["order_id"]
     assert await order_of(client, accepted, tenant="t2") == 404
     assert await order_of(client, NOBODYS) == 404
+    await insert_provider(database)
+    assert await code_for(client, "providers", {"tenant": "t2", "provider_id": "p-1"}) == 404
+    assert await code_for(client, "providers", {"tenant": TENANT, "provider_id": "p-2"}) == 404
+    assert await code_for(client, "providers", {"tenant": TENANT, "provider_id": "p-1"}) is None
+    await database.execute("update providers set deleted_at = now()")
+    assert await code_for(client, "providers", {"tenant": TENANT, "provider_id": "p-1"}) == 404
 
 
 @pytest.mark.parametrize(
@@ -104,6 +151,7 @@ async def test_other_tenants_orders_do_not_exist(api: Api, client: JetStream) ->
         ({"tenant": "", "order_id": NOBODYS}, "tenant"),
         ({"tenant": TENANT, "order_id": "1"}, "UUID"),
         ({"tenant": TENANT, "order_id": NOBODYS, "admin": True}, "admin"),
+        (b'{"tenant":"\\ud800","order_id":"%b"}' % NOBODYS.encode(), "malformed"),
         ([TENANT, NOBODYS], "object"),
     ],
     ids=str,
@@ -122,12 +170,17 @@ async def test_the_service_is_found_described_and_counted(api: Api, client: JetS
     await order_of(client, NOBODYS)
     (info,) = await every_instance(client, "INFO", 1)
     assert (info["name"], info["type"]) == ("peakclip", "io.nats.micro.v1.info_response")
-    endpoints = {endpoint["subject"]: endpoint for endpoint in info["endpoints"]}
-    described = endpoints["peakclip.orders.get"]
-    assert described["name"] == "orders-get"
-    assert described["metadata"]["description"]
-    schema = msgspec.json.decode(described["metadata"]["request_schema"])
-    assert set(schema["$defs"]["OrderRequest"]["required"]) == {"tenant", "order_id"}
+    orders, providers = info["endpoints"]
+    assert (orders["name"], orders["subject"]) == ("orders-get", "peakclip.orders.get")
+    assert (providers["name"], providers["subject"]) == ("providers-get", "peakclip.providers.get")
+    for endpoint, request in ((orders, "OrderRequest"), (providers, "ProviderRequest")):
+        described = endpoint["metadata"]
+        assert described["description"]
+        schema = msgspec.json.decode(described["request_schema"])
+        assert "tenant" in schema["$defs"][request]["required"]
+        document, _, path = described["response_schema"].partition("#/")
+        assert document == "/openapi.json"
+        assert functools.reduce(lambda within, name: within[name], path.split("/"), openapi.DOCUMENT)
     (stats,) = await every_instance(client, "STATS", 1)
     counted = next(one for one in stats["endpoints"] if one["subject"] == "peakclip.orders.get")
     assert (counted["num_requests"], counted["num_errors"]) == (2, 1)
@@ -177,6 +230,7 @@ async def test_without_postgresql_known_orders_are_told_and_the_rest_is_not_know
     await postgres_server.kill()
     assert (await order_of(client, accepted))["status"] == "queued"
     assert await order_of(client, NOBODYS) == 503
+    assert await code_for(client, "providers", {"tenant": TENANT, "provider_id": "p-1"}) == 503
     await postgres_server.start()
 
     async def back() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import tempfile
@@ -20,23 +19,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
+from pools import drain, orders_pool, relay
 from support import Api, api_process, new_name, sale_request, store_frame, store_keys, until
 
 from peakclip import store, topology, tracing
 from peakclip.jetstream import JetStream, StoredMessage
-from peakclip.limiter.limiter import Limiter
 from peakclip.limiter.pace import set_pace
 from peakclip.local.folder import temporary
 from peakclip.local.stack import Stack, StackOptions
 from peakclip.messages import Order, decode_frame
 from peakclip.otel import OpenTelemetry
-from peakclip.service import Service
-from peakclip_worker.batch import BatchPool
-from peakclip_worker.consumer import Drain
-from peakclip_worker.outbox import Outbox
-from peakclip_worker.pools.orders import DrainOrders
-from peakclip_worker.relay import Relay
 
 pytestmark = pytest.mark.integration
 
@@ -75,31 +68,14 @@ async def api(
 
 @contextlib.asynccontextmanager
 async def running(js: JetStream, database_url: str) -> AsyncIterator[None]:
-    """Relay, worker and outbox, in this process."""
+    """Relay and a worker, in this process. Their connections are made now, so that they are watched."""
     await set_pace(js, topology.ORDERS_POOL, limit_per_second=5_000)
-    service = Service()
     database = await store.connect(database_url, max_size=4)
-    limiter = Limiter(js, topology.ORDERS_POOL)
-    service.spawn("limiter", limiter.run())
-    work = BatchPool(topology.ORDERS_POOL, js, database, DrainOrders(database))
-    pull = js.pull(topology.SECKILL, topology.ORDERS_POOL)
-    loops = [
-        Relay(js, database).run(service),
-        Drain(js, pull, limiter, work, topology.ORDERS_POOL).run(service),
-        Outbox(js, database).run(service),
-    ]
-    tasks = [asyncio.create_task(loop) for loop in loops]
     try:
-        yield
-        service.stopping.set()
-        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+        async with relay(js, database), drain(js, orders_pool(js, database), topology.ORDERS_POOL):
+            yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await service.cancel_side_tasks()
         database.terminate()
-    assert service.failure is None
 
 
 async def buy(api: Api, sale: str, headers: dict[str, str]) -> str:
@@ -238,6 +214,8 @@ async def test_a_request_over_nats_is_a_span_of_whoever_asked(seen: Seen, api: A
     body = b'{"tenant":"t1","order_id":"00000000-0000-8000-8000-000000000000"}'
     await js.request("peakclip.orders.get", body, headers={"traceparent": CALLER})
     asked = seen.one("peakclip.orders.get")
+    assert asked.attributes == {"rpc.response.status_code": "404"}
+    assert asked.status.status_code is StatusCode.UNSET
     assert (ids(asked)[0], parent_id(asked)) == (TRACE, "b7ad6b7169203331")
     assert parent_id(seen.one("find_order")) == ids(asked)[1]
 

@@ -135,8 +135,8 @@ def take_apart(frame: InMessage) -> list[OutMessage]:
 
 def _out(order: Order, line: bytes, message_id: str, frame_id: str) -> OutMessage:
     headers = {"Nats-Msg-Id": message_id, topology.FRAME_HEADER: frame_id}
-    if order.traceparent:
-        headers[tracing.TRACEPARENT] = order.traceparent
+    if order.traceparent and (context := tracing.parse(order.traceparent)):
+        headers[tracing.TRACEPARENT] = context
     return OutMessage(topology.line_subject(order.sale_id), line, headers)
 
 
