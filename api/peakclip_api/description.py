@@ -14,7 +14,7 @@ import yaml
 
 from peakclip_api.problems import TYPE_PREFIX
 
-_DROPPED: Final = ("dependentRequired", "x-problem-kinds", "x-roles")
+_DROPPED: Final = ("contentMediaType", "contentSchema", "dependentRequired", "x-problem-kinds", "x-roles")
 
 
 def load() -> dict[str, Any]:

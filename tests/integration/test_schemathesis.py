@@ -1,0 +1,77 @@
+"""The whole API, explored by schemathesis against the description: what is found is a defect of one of the two.
+
+The system is real: servers, an API on a socket, the relay and a worker of every pool, so that an order goes all the
+way. The explorer sits in a thread beside the loop that serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from explorer import ALONE, IN_SEQUENCE, Findings, explore, implemented
+from support import Api, api_process, store_keys
+
+from peakclip.jetstream import JetStream
+from peakclip.limiter.pace import set_pace
+from peakclip.service import Service
+from peakclip_worker import main, relay_main
+from peakclip_worker.settings import RelaySettings, WorkerSettings
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+# Answered 405 and 404 in the main, or without end: nothing else is to be expected of them.
+NEVER_FINE: set[str] = set()
+
+
+@contextlib.asynccontextmanager
+async def system(nats_url: str, database_url: str) -> AsyncIterator[Api]:
+    """An API, the relay and a worker of each pool, in this process."""
+    async with await JetStream.connect(nats_url, name="pace") as js:
+        for pool in main.POOLS:
+            await set_pace(js, pool, limit_per_second=1_000)
+    service = Service()
+    where: dict[str, Any] = {"nats_url": nats_url, "database_url": database_url}
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(relay_main.relay(RelaySettings(**where), service))
+        for pool in main.POOLS:
+            tasks.create_task(main.work(WorkerSettings(pool=pool, **where), service))
+        async with api_process(nats_url, database_url) as api:
+            yield api
+        service.stopping.set()
+        await service.cancel_side_tasks()
+    assert service.failure is None
+
+
+async def explored(api: Api, phases: tuple[str, ...], seconds: int, examples: int) -> Findings:
+    url = str(api.client.make_url("/"))
+    return await asyncio.to_thread(explore, url, implemented(api.app), phases, seconds, examples)
+
+
+def report(findings: Findings) -> str:
+    return "\n\n".join(list(findings.failures.values())[:20])
+
+
+async def test_every_operation_alone(
+    js: JetStream, database: Any, nats_url: str, fresh_database_url: str
+) -> None:
+    await store_keys(database)
+    async with system(nats_url, fresh_database_url) as api:
+        findings = await explored(api, ALONE, seconds=60, examples=20)
+    assert not findings.failures, report(findings)
+    routes = {route for route in implemented(api.app) if not route.startswith("HEAD ")}
+    assert routes - findings.answers.keys() == set(), "never called"
+    print(findings)
+
+
+async def test_sequences_of_operations(
+    js: JetStream, database: Any, nats_url: str, fresh_database_url: str
+) -> None:
+    await store_keys(database)
+    async with system(nats_url, fresh_database_url) as api:
+        findings = await explored(api, IN_SEQUENCE, seconds=30, examples=60)
+    print(findings)
+    assert not findings.failures, report(findings)
