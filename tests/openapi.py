@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import jsonschema_rs
+from multidict import CIMultiDict
 
 from peakclip_api import description
 from peakclip_api.problems import TYPE_PREFIX
@@ -29,14 +30,14 @@ _SIDE_BY_SIDE = ("allOf", "oneOf", "anyOf")
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request and its answer. `path` may have a query; header names are in any case; `sent` is None if unknown."""
+    """A request and its answer. `path` may have a query; `sent` is None if unknown."""
 
     method: str
     path: str
-    request_headers: Mapping[str, str]
+    request_headers: CIMultiDict[str]
     sent: bytes | None
     status: int
-    headers: Mapping[str, str]
+    headers: CIMultiDict[str]
     text: str
 
     def __str__(self) -> str:
@@ -105,15 +106,13 @@ def _check_answer(exchange: Exchange, operation: dict[str, Any]) -> None:
 def _check_request(
     exchange: Exchange, operation: dict[str, Any], in_path: Mapping[str, str], query: str
 ) -> None:
-    headers = {name.lower(): value for name, value in exchange.request_headers.items()}
     in_query = dict(parse_qsl(query, keep_blank_values=True))
     known = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"}
     assert in_query.keys() <= known, f"query parameters that are not described: {exchange}"
     for parameter in operation["parameters"]:
         name = parameter["name"]
-        value = {"path": in_path, "query": in_query}.get(parameter["in"], headers).get(
-            name.lower() if parameter["in"] == "header" else name
-        )
+        places = {"path": in_path, "query": in_query, "header": exchange.request_headers}
+        value = places[parameter["in"]].get(name)
         assert value is not None or not parameter.get("required"), f"accepted without {name}: {exchange}"
         if value is not None:
             _check_value(value, parameter["schema"], f"{name}, accepted by {exchange}")

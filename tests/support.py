@@ -193,10 +193,9 @@ class Api:
         async with self.client.request(method, path, headers=headers, **options) as response:
             text = await response.text()
             answer = Answer(response.status, response.headers, response.content_type, text)
-        url = str(response.request_info.url.relative())
-        openapi.check(
-            openapi.Exchange(method, url, headers, _sent(options), answer.status, answer.headers, text)
-        )
+            info = response.request_info
+        path, sent = str(info.url.relative()), _sent(options)
+        openapi.check(openapi.Exchange(method, path, info.headers, sent, answer.status, answer.headers, text))
         return answer
 
     async def order(

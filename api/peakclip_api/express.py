@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 from aiohttp import StreamReader, hdrs, web
-from aiohttp.http import HttpVersion11, RawRequestMessage
+from aiohttp.http import HttpProcessingError, HttpVersion11, RawRequestMessage
 from multidict import istr
 
 from peakclip import tracing
@@ -243,6 +243,20 @@ class OrderConnection(web.RequestHandler):
         payload.feed_data(body)
         payload.feed_eof()
         return payload
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is no HTTP is its sender's mistake: a problem like any other, without a traceback in our log."""
+        if not isinstance(exc, HttpProcessingError) or request.writer.output_size > 0:
+            return super().handle_error(request, status, exc, message)
+        response = Problem(400, "malformed-request", "This is no HTTP request that can be read.").response()
+        response.force_close()
+        return response
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:
         if self._begun is not None:

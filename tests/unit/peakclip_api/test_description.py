@@ -10,6 +10,7 @@ from typing import Any
 
 import openapi
 import pytest
+from multidict import CIMultiDict
 from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator
 
 import peakclip_api
@@ -77,8 +78,8 @@ KINDS_NOT_YET = {
     "stock-below-taken",
     "ticket-not-found",
 }
-# Problems that belong to no operation: there is no such route, no such method, or a defect.
-OF_NO_OPERATION = {"not-found", "method-not-allowed", "internal-error"}
+# Problems that belong to no operation: there is no such route, no such method, no HTTP, or a defect.
+OF_NO_OPERATION = {"not-found", "method-not-allowed", "malformed-request", "internal-error"}
 
 
 def registered() -> set[str]:
@@ -218,7 +219,8 @@ def exchange(**changes: Any) -> openapi.Exchange:
         "text": ACCEPTED,
         **changes,
     }
-    return openapi.Exchange(**values)
+    both = {name: CIMultiDict(values[name]) for name in ("request_headers", "headers")}
+    return openapi.Exchange(**{**values, **both})
 
 
 def problem(status: int, kind: str, **headers: str) -> dict[str, Any]:

@@ -24,7 +24,23 @@ BROKEN = [
     pytest.param(b"GARBAGE\r\n\r\n", id="not HTTP"),
     pytest.param(b"GET / HTTP/1.1\r\nX: " + b"a" * 9_000 + b"\r\n\r\n", id="long header"),
     pytest.param(b"GET / HTTP/1.1\r\nbad header: 1\r\n\r\n", id="bad header"),
+    pytest.param(b"GET / HTTP/1.1\r\nX: \0\r\n\r\n", id="NUL in a header"),
 ]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_what_is_no_http_gets_a_problem_and_leaves_no_traceback_in_the_log(
+    broken: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else whoever reaches the port can fill the log."""
+    async with open_shop() as (_, client):
+        await client.send(broken)
+        reply = await client.reply()
+        assert reply.status == 400
+        assert reply.headers["content-type"] == "application/problem+json"
+        assert reply.body["type"].endswith("/malformed-request")
+        assert await client.is_closed()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize("broken", BROKEN)
