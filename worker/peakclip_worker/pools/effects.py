@@ -27,7 +27,7 @@ from peakclip_worker.dead_letters import first_subject
 log = structlog.get_logger()
 
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
-_Cents = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+_Cents = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
