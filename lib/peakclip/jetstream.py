@@ -1,4 +1,4 @@
-"""The thin port to NATS: everything Peakclip asks of it, with the client's pitfalls hidden in this one file.
+"""The thin port to NATS: everything Peakclip asks of it, with the client's pitfalls hidden here and in `pull`.
 
 What a caller may rely on:
 
@@ -12,8 +12,6 @@ What a caller may rely on:
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +28,19 @@ from nats.aio.msg import Msg
 from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, UnavailableError
 from peakclip.microservice import Endpoint, MicroService, ServiceDescription
 from peakclip.nats_client import RepairedClient
+from peakclip.pull import InMessage, PullConsumer
+
+__all__ = [
+    "ConsumerState",
+    "InMessage",
+    "JetStream",
+    "OutMessage",
+    "PubAck",
+    "PullConsumer",
+    "StoredMessage",
+    "StreamState",
+    "parse_time",
+]
 
 log = structlog.get_logger()
 
@@ -98,115 +109,6 @@ def parse_time(text: str) -> float:
     zone = tail[len(digits) :] if tail else ""
     stamp = datetime.fromisoformat((head + zone).replace("Z", "+00:00")).timestamp()
     return stamp + (float("0." + digits) if digits else 0.0)
-
-
-class InMessage:
-    """A message pulled from a consumer. Exactly one of `ack`, `nak`, `term` ends it."""
-
-    __slots__ = (
-        "_js",
-        "_msg",
-        "delivered",
-        "headers",
-        "num_pending",
-        "payload",
-        "seq",
-        "stored_at",
-        "subject",
-    )
-
-    def __init__(self, js: JetStream, msg: Msg) -> None:
-        self._js = js
-        self._msg = msg
-        self.subject = msg.subject
-        self.payload = msg.data
-        self.headers: Mapping[str, str] = msg.headers or {}
-        # $JS.ACK[.<domain>.<account hash>].<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>
-        tokens = msg.reply.split(".")
-        tokens = tokens[4:] if len(tokens) >= 11 else tokens[2:]
-        self.delivered = int(tokens[2])
-        self.seq = int(tokens[3])
-        self.stored_at = int(tokens[5]) / 1e9
-        self.num_pending = int(tokens[6])
-
-    async def ack(self) -> None:
-        """Returns when the server has the acknowledgement. Raises OutcomeUnknownError or UnavailableError."""
-        await self._js.request(self._msg.reply, b"+ACK")
-
-    async def nak(self, delay: float = 0.0) -> None:
-        """Gives the message back, to be delivered again after `delay` seconds."""
-        body = b'-NAK {"delay": %d}' % int(delay * 1e9) if delay > 0 else b"-NAK"
-        await self._js.publish_core(self._msg.reply, body)
-
-    async def in_progress(self) -> None:
-        """Asks for another `ack_wait`."""
-        await self._js.publish_core(self._msg.reply, b"+WPI")
-
-    async def term(self) -> None:
-        """Never deliver again. Write the dead letter first."""
-        await self._js.request(self._msg.reply, b"+TERM")
-
-
-class PullConsumer:
-    """Pulls batches from a durable consumer over one inbox of its own."""
-
-    def __init__(self, js: JetStream, stream: str, consumer: str) -> None:
-        self._js = js
-        self._subject = f"{_API}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        self._inbox = js.new_inbox()
-        self._numbers = itertools.count()
-        self._arrived: deque[InMessage] = deque()
-        self._wake = asyncio.Event()
-        self._open: int | None = None  # number of the pull whose end has not been seen
-        self._subscription: Any = None
-
-    async def fetch(self, most: int, wait_seconds: float) -> list[InMessage]:
-        """Up to `most` messages; returns as soon as there is at least one and nothing more is at hand.
-
-        An empty list after `wait_seconds` means that nothing came. Raises UnavailableError while disconnected.
-        """
-        if self._subscription is None:
-            self._subscription = await self._js.subscribe_core(f"{self._inbox}.*", self._on_message)
-        if not self._arrived:
-            await self._pull(most, wait_seconds)
-        return [self._arrived.popleft() for _ in range(min(most, len(self._arrived)))]
-
-    async def _pull(self, most: int, wait_seconds: float) -> None:
-        generation = self._js.generation
-        self._open = next(self._numbers)
-        request: dict[str, Any] = {"batch": most, "expires": int(wait_seconds * 1e9)}
-        self._wake.clear()
-        reply = f"{self._inbox}.{self._open}"
-        # First whatever is there (`no_wait` answers at once), then, only when there is nothing, wait for one.
-        await self._js.publish_core(
-            self._subject, msgspec.json.encode({**request, "no_wait": True}), reply=reply
-        )
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait_seconds + 0.5
-        while self._open is not None and len(self._arrived) < most:
-            if self._js.generation != generation or not self._js.connected:
-                return  # the server lost our pull; what it sent meanwhile comes again after ack_wait
-            try:
-                # Short slices: a lost connection is noticed in this time and not at the end of the wait.
-                async with asyncio.timeout(min(0.25, max(0.0, deadline - loop.time()))):
-                    await self._wake.wait()
-            except TimeoutError:
-                if loop.time() >= deadline:
-                    return
-            self._wake.clear()
-
-    async def _on_message(self, msg: Msg) -> None:
-        if msg.reply:
-            self._arrived.append(InMessage(self._js, msg))
-        elif msg.subject == f"{self._inbox}.{self._open}":  # a status line: this pull is over
-            self._open = None
-        self._wake.set()
-
-    def take_back(self) -> list[InMessage]:
-        """What arrived and was not fetched: to be given back (`nak`) before leaving."""
-        left = list(self._arrived)
-        self._arrived.clear()
-        return left
 
 
 class JetStream:

@@ -76,7 +76,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="A JSON object inst
 
 @click.group()
 def command() -> None:
-    """See and change the live rate of a pool: orders, effects or reaper.
+    """See and change the live rates: orders, effects, reaper.
 
     A change is in force for all workers 1.3 s later.
     """
