@@ -1,4 +1,4 @@
-"""What decides about a flash-sale order before it is stored: window, repeat, limit, stock; then group commit.
+"""What decides about an order before it is stored: repeat; for a flash sale window, limit, stock; then group commit.
 
 The order of the checks is the contract: a repeat of an accepted key gets the same answer even when the sale has
 closed or sold out meanwhile.
@@ -20,11 +20,12 @@ from peakclip.ingest import Intake, IntakeUnavailableError, Outcome, SoldOutErro
 from peakclip.messages import Order
 from peakclip_api.board import Board
 from peakclip_api.line import Entry, Follower, Line
-from peakclip_api.problems import Problem, retry_later
+from peakclip_api.problems import Problem, key_reused, retry_later
 from peakclip_api.refusals import Refusals
 from peakclip_api.sales import Sale
 
 _FINAL: Final = (409, 410)  # refusals that a client takes for the last word
+Ended = Callable[[Outcome], None]
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -105,29 +106,48 @@ class Acceptor:
 
     async def accept(self, sale: Sale, customer_id: str, idempotency_key: str, quantity: int) -> Accepted:
         """Returns when the order is on disk. Raises Problem for every refusal."""
-        started = time.perf_counter()
         order_id = messages.order_id(sale.tenant, idempotency_key)
         print_ = fingerprint(customer_id, sale.sale_id, quantity)
+        return await self._accept(
+            order_id,
+            print_,
+            lambda ended: self._put_in_line(sale, order_id, customer_id, quantity, print_, ended),
+        )
+
+    async def accept_booking(self, order: Order) -> Accepted:
+        """The same for an ordinary order, which has neither window nor limit nor stock."""
+        return await self._accept(
+            order.order_id, order.fingerprint, lambda ended: self._hand_over(order, ended)
+        )
+
+    async def repeat(self, order_id: str, print_: str) -> Accepted | None:
+        """The answer to an order that is in the line, or on its way there. Raises Problem 422 if it is another one."""
+        started = time.perf_counter()
         if order_id in self._in_flight:
             await self._settle_repeat(order_id, print_)
         if (entry := self._line.find(order_id)) is None:
-            try:
-                await self._store(sale, order_id, customer_id, quantity, print_)
-                entry = self._line.find(order_id)
-            except Problem as refusal:
-                entry = await self._accepted_elsewhere(order_id, refusal)
+            return None
+        return self._checked(order_id, print_, entry, started)
+
+    async def _accept(self, order_id: str, print_: str, put: Callable[[Ended], None]) -> Accepted:
+        started = time.perf_counter()
+        if (known := await self.repeat(order_id, print_)) is not None:
+            return known
+        try:
+            await self._store(put)
+            entry = self._line.find(order_id)
+        except Problem as refusal:
+            entry = await self._accepted_elsewhere(order_id, refusal)
+        return self._checked(order_id, print_, entry, started)
+
+    def _checked(self, order_id: str, print_: str, entry: Entry | None, started: float) -> Accepted:
         if entry is not None and entry.order.fingerprint != print_:
-            raise _reused()
+            raise key_reused()
         self._follower.asked()
         return self._answer(order_id, entry, started)
 
     def begin(
-        self,
-        sale: Sale,
-        customer_id: str,
-        idempotency_key: str,
-        quantity: int,
-        ended: Callable[[Outcome], None],
+        self, sale: Sale, customer_id: str, idempotency_key: str, quantity: int, ended: Ended
     ) -> Begun | None:
         """The short way: an order that is new and fits goes into the next group without a task of its own.
 
@@ -203,12 +223,12 @@ class Acceptor:
         """
         while (flying := self._in_flight.get(order_id)) is not None:
             if flying.order.fingerprint != print_:
-                raise _reused()
+                raise key_reused()
             landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             flying.waiters.append(landed)
             await landed
 
-    async def _store(self, sale: Sale, order_id: str, customer_id: str, quantity: int, print_: str) -> None:
+    async def _store(self, put: Callable[[Ended], None]) -> None:
         stored: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         def ended(outcome: Outcome) -> None:
@@ -216,7 +236,7 @@ class Acceptor:
                 stored.set_result(outcome)
 
         try:
-            self._put_in_line(sale, order_id, customer_id, quantity, print_, ended)
+            put(ended)
             outcome = await stored
         except SoldOutError as exc:
             outcome = exc
@@ -226,13 +246,7 @@ class Acceptor:
             raise retry_later("queue-unavailable", str(outcome))
 
     def _put_in_line(
-        self,
-        sale: Sale,
-        order_id: str,
-        customer_id: str,
-        quantity: int,
-        print_: str,
-        ended: Callable[[Outcome], None],
+        self, sale: Sale, order_id: str, customer_id: str, quantity: int, print_: str, ended: Ended
     ) -> None:
         """Hands a new order over to group commit. Raises Problem outside window and limit, and SoldOutError."""
         now = time.time()
@@ -243,15 +257,19 @@ class Acceptor:
         if over > 0 and over > self._counted_twice(buyer):
             raise Problem(409, "limit-reached", f"At most {sale.per_customer_limit} for each customer.")
         context = tracing.current_traceparent()
-        order = Order(order_id, sale.tenant, customer_id, sale.sale_id, quantity, print_, now, context)
+        self._hand_over(
+            Order(order_id, sale.tenant, customer_id, sale.sale_id, quantity, print_, now, context), ended
+        )
 
+    def _hand_over(self, order: Order, ended: Ended) -> None:
         def landed(outcome: Outcome) -> None:
             self._landed(order)
             ended(outcome)
 
         self._intake.submit(order, landed)
-        self._in_flight[order_id] = _InFlight(order)
-        self._in_flight_units[buyer] = in_flight + quantity
+        buyer = (order.sale_id, order.customer_id)
+        self._in_flight[order.order_id] = _InFlight(order)
+        self._in_flight_units[buyer] = self._in_flight_units.get(buyer, 0) + order.quantity
 
     def _counted_twice(self, buyer: tuple[str, str]) -> int:
         """Units in flight that are in the line too: the log can be faster than the word that a frame is stored."""
@@ -278,7 +296,3 @@ class Acceptor:
             self._in_flight_units[buyer] = left
         else:
             self._in_flight_units.pop(buyer, None)
-
-
-def _reused() -> Problem:
-    return Problem(422, "idempotency-key-reused", "This Idempotency-Key was used with another request.")

@@ -19,19 +19,33 @@ from peakclip_api.accept import Acceptor
 from peakclip_api.auth import Keys
 from peakclip_api.auth.signing import SigningKeys, Tokens
 from peakclip_api.board import Board
+from peakclip_api.bookings import Bookable
 from peakclip_api.line import Follower, Line
 from peakclip_api.lookup import Lookup
 from peakclip_api.problems import problems
-from peakclip_api.routes import dashboard, docs, nats_metrics, orders, sales, shop
+from peakclip_api.routes import (
+    dashboard,
+    docs,
+    masterdata,
+    nats_metrics,
+    orders,
+    reviews,
+    sales,
+    shop,
+    transitions,
+)
 from peakclip_api.sales import Sales
 from peakclip_api.settings import ApiSettings
+from peakclip_api.stock import Stock
 from peakclip_api.traced import traced
 
 
 def create_app(settings: ApiSettings, service: Service) -> web.Application:
     app = web.Application(middlewares=[traced, problems], client_max_size=settings.max_body_bytes)
     app.cleanup_ctx.append(_resources(settings, service))
-    for resource in (orders, sales, dashboard, nats_metrics, docs, shop):
+    for resource in (
+        orders, transitions, reviews, masterdata, sales, dashboard, nats_metrics, docs, shop,
+    ):  # fmt: skip
         resource.add_routes(app)
     return app
 
@@ -60,6 +74,8 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             )
             app[keys.KEYS] = Keys(pool, time.monotonic, _tokens(settings, service))
             app[keys.SALES] = Sales(pool, time.monotonic)
+            app[keys.STOCK] = Stock(js, pool, app[keys.SALES])
+            app[keys.BOOKABLE] = Bookable(pool, time.monotonic)
             app[keys.ACCEPTOR] = acceptor
             app[keys.LOOKUP] = Lookup(pool, line, follower, acceptor.eta_seconds)
             await board.start()

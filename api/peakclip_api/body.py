@@ -44,3 +44,13 @@ def idempotency_key(headers: Mapping[str, str]) -> str:
             f"Send {KEY_HEADER}: 1 to 255 visible ASCII characters, new for each order.",
         )
     return key
+
+
+def optional_key(headers: Mapping[str, str]) -> str | None:
+    """Raises Problem 400 when there is a key that is none."""
+    key = headers.get(KEY_HEADER)
+    if key is not None and not _KEY.fullmatch(key):
+        raise Problem(
+            400, "idempotency-key-invalid", f"{KEY_HEADER} is 1 to 255 visible ASCII characters, or left out."
+        )
+    return key

@@ -12,15 +12,19 @@ from peakclip.jetstream import JetStream
 from peakclip_api.accept import Acceptor
 from peakclip_api.auth import Keys
 from peakclip_api.board import Board
+from peakclip_api.bookings import Bookable
 from peakclip_api.line import Follower, Line
 from peakclip_api.lookup import Lookup
 from peakclip_api.sales import Sales
+from peakclip_api.stock import Stock
 
 BOARD: Final = web.AppKey("board", Board)
 JS: Final = web.AppKey("js", JetStream)
 POOL: Final = web.AppKey("pool", asyncpg.Pool)
 KEYS: Final = web.AppKey("keys", Keys)
 SALES: Final = web.AppKey("sales", Sales)
+STOCK: Final = web.AppKey("stock", Stock)
+BOOKABLE: Final = web.AppKey("bookable", Bookable)
 LINE: Final = web.AppKey("line", Line)
 FOLLOWER: Final = web.AppKey("follower", Follower)
 INTAKE: Final = web.AppKey("intake", Intake)

@@ -5,7 +5,7 @@ HTTP and request-reply both ask here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from peakclip.store import DATABASE_AWAY, query
@@ -64,7 +64,7 @@ class Lookup:
             "order_id": entry.order.order_id,
             "tenant": entry.order.tenant,
             "customer_id": entry.order.customer_id,
-            "sale_id": entry.order.sale_id,
+            "sale_id": entry.order.sale_id or None,
             "quantity": entry.order.quantity,
             "status": "queued",
             "position": position,
@@ -72,10 +72,20 @@ class Lookup:
         }
 
 
-def shown(order: dict[str, Any]) -> dict[str, Any]:
-    """As it is answered: without its tenant, and without what has no value, an unknown `eta_seconds` excepted."""
+SHOWN: Final = (
+    "order_id", "customer_id", "sale_id", "quantity", "status", "position", "eta_seconds", "reason", "version",
+    "amount_cents", "provider_id", "pet_id", "service_package_id", "service_date", "address", "latitude", "longitude",
+    "note", "accepted_at", "started_at", "committed_at", "expires_at", "paid_at", "assigned_at", "service_started_at",
+    "completed_at", "cancelled_at",
+)  # fmt: skip
+
+
+def shown(order: Mapping[str, Any]) -> dict[str, Any]:
+    """As it is answered, from what `Lookup` or a row has: without what has no value, save `eta_seconds`."""
+    queued = order["status"] == "queued"
+    found = {name: order.get(name) for name in SHOWN}
     return {
-        key: value
-        for key, value in order.items()
-        if key != "tenant" and (value is not None or key == "eta_seconds")
+        name: str(value) if name == "order_id" else value
+        for name, value in found.items()
+        if value is not None or (queued and name == "eta_seconds")
     }

@@ -21,7 +21,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Problem(Exception):  # noqa: N818 - RFC 9457's word
-    """Ends a request. `kind` is the last part of `type`; `errors` lists wrong fields as {field, message}."""
+    """Ends a request. `kind` is the last part of `type`; `errors` lists wrong fields as {field, message}; `more` are
+    members beyond those of RFC 9457."""
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         *,
         errors: list[dict[str, str]] | None = None,
         headers: dict[str, str] | None = None,
+        more: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -38,6 +40,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         self.detail = detail
         self.errors = errors
         self.headers = headers or {}
+        self.more = more or {}
 
     def response(self) -> web.Response:
         body: dict[str, Any] = {
@@ -45,6 +48,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
             "title": self.kind.replace("-", " ").capitalize(),
             "status": self.status,
             "detail": self.detail,
+            **self.more,
         }
         if self.errors:
             body["errors"] = self.errors
@@ -58,6 +62,16 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
 
 def retry_later(kind: str, detail: str, seconds: int = 1) -> Problem:
     return Problem(503, kind, detail, headers={"Retry-After": str(seconds)})
+
+
+def invalid(field: str, message: str) -> Problem:
+    """A field of the body or a query parameter that is wrong; an empty name is the whole."""
+    errors = [{"field": field, "message": message}]
+    return Problem(422, "invalid-request", "The request is not valid.", errors=errors)
+
+
+def key_reused() -> Problem:
+    return Problem(422, "idempotency-key-reused", "This Idempotency-Key was used with another request.")
 
 
 @web.middleware

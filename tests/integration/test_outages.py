@@ -30,8 +30,9 @@ from peakclip.local.postgres import PostgresServer
 from peakclip.messages import decode_frame
 from peakclip.service import Service
 from peakclip_api.auth import FRESH_SECONDS, Keys
+from peakclip_api.known import MISSING_SECONDS
 from peakclip_api.problems import Problem
-from peakclip_api.sales import MISSING_SECONDS, Sales
+from peakclip_api.sales import Sales
 from peakclip_worker.reconciler import Reconciler
 
 pytestmark = pytest.mark.integration
@@ -208,7 +209,7 @@ async def test_what_is_remembered_outlives_its_freshness_while_postgresql_is_awa
     assert await sales.get("s1") == sale
     with pytest.raises(store.DATABASE_AWAY):
         await sales.get("s2")  # not 404: nobody knows
-    await until(lambda: not sales._refreshing)
+    await until(lambda: not sales._loading)
     await postgres_server.start()
     pool.terminate()
 

@@ -1,47 +1,56 @@
-"""`POST /v1/sales` (admin) and `GET /v1/sales/{id}`."""
+"""Flash sales: an admin makes, changes and removes them; everybody reads."""
 
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
-import structlog
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
-from peakclip import topology
-from peakclip.errors import PeakclipError
 from peakclip.store import query
+from peakclip_api import fields as f
 from peakclip_api import keys
-from peakclip_api.auth import credential_of, require_role
+from peakclip_api.auth import Credential, credential_of, require_role
 from peakclip_api.body import decode_body, idempotency_key
-from peakclip_api.problems import Problem
-from peakclip_api.sales import Sale
-
-log = structlog.get_logger()
-
-_Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
-_AtLeastOne = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
-_Time = Annotated[datetime, msgspec.Meta(tz=True)]
+from peakclip_api.paging import answer_page, page_of
+from peakclip_api.problems import Problem, key_reused
+from peakclip_api.sales import Sale, sale_from_row
 
 
 class SaleRequest(msgspec.Struct, forbid_unknown_fields=True):
-    product: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
-    stock: _Count
-    price_cents: _Count
-    opens_at: _Time
-    closes_at: _Time
-    per_customer_limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
-    pay_within_seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 600
+    product: f.Name
+    stock: f.Count
+    price_cents: f.Cents
+    opens_at: f.Time
+    closes_at: f.Time
+    per_customer_limit: f.Limit = 1
+    pay_within_seconds: f.PaySeconds = 600
+
+
+class SalePatch(msgspec.Struct, forbid_unknown_fields=True):
+    """The price stays: orders have been placed at it."""
+
+    product: f.Name | UnsetType = UNSET
+    stock: f.Count | UnsetType = UNSET
+    opens_at: f.Time | UnsetType = UNSET
+    closes_at: f.Time | UnsetType = UNSET
+    per_customer_limit: f.Limit | UnsetType = UNSET
+    pay_within_seconds: f.PaySeconds | UnsetType = UNSET
 
 
 _decoder = msgspec.json.Decoder(SaleRequest)
+_patch_decoder = msgspec.json.Decoder(SalePatch)
 
 
 def add_routes(app: web.Application) -> None:
     app.router.add_post("/v1/sales", create_sale)
+    app.router.add_get("/v1/sales", list_sales)
     app.router.add_get("/v1/sales/{sale_id}", get_sale)
+    app.router.add_patch("/v1/sales/{sale_id}", change_sale)
+    app.router.add_delete("/v1/sales/{sale_id}", remove_sale)
 
 
 async def create_sale(request: web.Request) -> web.Response:
@@ -51,52 +60,68 @@ async def create_sale(request: web.Request) -> web.Response:
     require_role(credential, "admin")
     key = idempotency_key(request.headers)
     wanted = decode_body(await request.read(), _decoder)
-    _check_times(wanted)
+    f.check_times(wanted.opens_at, wanted.closes_at)
     sale_id = "s" + hashlib.blake2b(f"{credential.tenant}\0{key}".encode(), digest_size=10).hexdigest()
     fingerprint = hashlib.blake2b(msgspec.json.encode(wanted), digest_size=8).hexdigest()
-    await app[keys.POOL].execute(
+    done = await app[keys.POOL].execute(
         query("create_sale"), sale_id, credential.tenant, wanted.product, wanted.price_cents, wanted.stock,
         wanted.opens_at, wanted.closes_at, wanted.per_customer_limit, wanted.pay_within_seconds, fingerprint,
     )  # fmt: skip
     sale = await app[keys.SALES].fresh(sale_id)
-    if sale is None or sale.fingerprint != fingerprint:
-        raise Problem(422, "idempotency-key-reused", "This Idempotency-Key was used with another request.")
-    await _offer(app, sale)
+    if sale is None or sale.fingerprint != fingerprint:  # None: it was removed since
+        raise key_reused()
+    if done == "INSERT 0 1":  # a repeat, perhaps days later, offers nothing again
+        await app[keys.STOCK].offer(sale_id, wanted.stock, f"init-{sale_id}")
     return web.json_response(_shown(sale), status=201, headers={"Location": f"/v1/sales/{sale_id}"})
 
 
-def _check_times(wanted: SaleRequest) -> None:
-    """Raises Problem 422. The outermost years of the calendar have no epoch second in every time zone."""
-    for field, time in (("opens_at", wanted.opens_at), ("closes_at", wanted.closes_at)):
-        if not 2000 <= time.year <= 9000:
-            raise _invalid(field, "must be between the years 2000 and 9000")
-    if wanted.closes_at <= wanted.opens_at:
-        raise _invalid("closes_at", "must be later than opens_at")
-
-
-def _invalid(field: str, message: str) -> Problem:
-    errors = [{"field": field, "message": message}]
-    return Problem(422, "invalid-request", "The request is not valid.", errors=errors)
-
-
-async def _offer(app: web.Application, sale: Sale) -> None:
-    """Puts the stock on offer now. The outbox does the same with the same message id, so that it counts once."""
-    if sale.initial == 0:
-        return
-    try:
-        subject = topology.stock_subject(sale.sale_id)
-        await app[keys.JS].increment(subject, sale.initial, message_id=f"init-{sale.sale_id}")
-    except PeakclipError as exc:
-        log.warning("stock_offer_left_to_outbox", sale=sale.sale_id, error=repr(exc))
+async def list_sales(request: web.Request) -> web.Response:
+    app = request.app
+    credential = await credential_of(request, app[keys.KEYS])
+    page = page_of(request)
+    rows = await app[keys.POOL].fetch(query("list_sales"), credential.tenant, *page.keys)
+    return answer_page(rows, page, at="created_at", id_field="sale_id", show=_shown_row)
 
 
 async def get_sale(request: web.Request) -> web.Response:
+    return web.json_response(_shown(await _own(request)))
+
+
+async def change_sale(request: web.Request) -> web.Response:
+    sale = await _own(request, "admin")
+    wanted = decode_body(await request.read(), _patch_decoder)
+    f.check_times(
+        sale.opens_at if wanted.opens_at is UNSET else wanted.opens_at,
+        sale.closes_at if wanted.closes_at is UNSET else wanted.closes_at,
+    )
+    changes = msgspec.to_builtins(wanted)
+    changed = await request.app[keys.STOCK].change(sale, changes, changes.pop("stock", None))
+    if changed is None:
+        raise _not_found()
+    return web.json_response(_shown(changed))
+
+
+async def remove_sale(request: web.Request) -> web.Response:
+    sale = await _own(request, "admin")
+    if not await request.app[keys.STOCK].remove(sale):
+        raise _not_found()
+    return web.Response(status=204)
+
+
+async def _own(request: web.Request, *roles: str) -> Sale:
+    """The sale that the path names, if it is the tenant's. Raises Problem 404, or 403 without one of the roles."""
     app = request.app
-    credential = await credential_of(request, app[keys.KEYS])
+    credential: Credential = await credential_of(request, app[keys.KEYS])
+    if roles:
+        require_role(credential, *roles)
     sale = await app[keys.SALES].get(request.match_info["sale_id"])
     if sale is None or sale.tenant != credential.tenant:
-        raise Problem(404, "sale-not-found", "There is no such sale.")
-    return web.json_response(_shown(sale))
+        raise _not_found()
+    return sale
+
+
+def _not_found() -> Problem:
+    return Problem(404, "sale-not-found", "There is no such sale.")
 
 
 def _shown(sale: Sale) -> dict[str, Any]:
@@ -111,3 +136,7 @@ def _shown(sale: Sale) -> dict[str, Any]:
         "per_customer_limit": sale.per_customer_limit,
         "pay_within_seconds": sale.pay_within_seconds,
     }
+
+
+def _shown_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    return _shown(sale_from_row({name: value for name, value in row.items() if name != "created_at"}))

@@ -26,8 +26,10 @@ create table sales (
   pay_within_seconds  integer not null check (pay_within_seconds >= 1),
   fingerprint         text not null,              -- of the request that created it
   created_at          timestamptz not null default now(),
+  deleted_at          timestamptz,                -- removed before anybody ordered: nothing is on offer any more
   check (initial = available + reserved + sold)
 );
+create index sales_by_tenant on sales (tenant, created_at, sale_id) where deleted_at is null;
 
 -- Every order: of a flash sale (sale_id) or an ordinary one (pet, package, service date).
 create table orders (
@@ -43,7 +45,7 @@ create table orders (
   amount_cents        bigint not null default 0 check (amount_cents >= 0),
   frame_id            text,                       -- the frame it came in; null: it did not wait in line
   fingerprint         text not null,
-  transition_key      text,                       -- Idempotency-Key of the last transition, if it had one
+  transition_keys     jsonb,                      -- what each Idempotency-Key has done: {"<key>": "accepted"}
   payment_id          uuid,                       -- the payment that won
   accepted_at         timestamptz not null,
   started_at          timestamptz,                -- when the limiter let it start; null: it did not wait in line
@@ -53,7 +55,7 @@ create table orders (
   cancelled_at        timestamptz,
   pet_id              text,
   service_package_id  text,
-  service_date        timestamptz,
+  service_date        date,
   address             text,
   latitude            double precision,
   longitude           double precision,
@@ -68,11 +70,13 @@ create index orders_by_buyer on orders (sale_id, customer_id)
   where sale_id is not null and status not in ('cancelled', 'rejected');
 -- The reaper's sweep.
 create index orders_due on orders (expires_at, order_id) where status = 'pending_payment';
--- Lists: a customer's own, newest first; a provider's own; what a provider could accept.
+-- Lists: all of a tenant, newest first; a customer's own; a provider's own; what any provider could accept, wherever it
+-- is. What has a place is found by it (orders_open_by_position).
+create index orders_by_tenant on orders (tenant, committed_at, order_id);
 create index orders_by_customer on orders (tenant, customer_id, committed_at, order_id);
 create index orders_by_provider on orders (tenant, provider_id, committed_at, order_id) where provider_id is not null;
 create index orders_open on orders (tenant, committed_at, order_id)
-  where provider_id is null and status in ('created', 'paid');
+  where provider_id is null and status in ('created', 'paid') and latitude is null;
 
 -- What a committed transaction still owes the rest of the system. Rows are deleted once published.
 create table outbox (

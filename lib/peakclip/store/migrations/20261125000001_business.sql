@@ -4,8 +4,8 @@
 create extension if not exists cube;
 create extension if not exists earthdistance;
 
--- Master data. `fingerprint` is of the request that created a row, and tells a retry from a reused key; what is
--- removed keeps its row (`deleted_at`), since orders name it.
+-- Master data. `fingerprint` is of the request that created a row (16 characters of its key, 16 of its body), and tells
+-- a retry from a reused key; what is removed keeps its row (`deleted_at`), since orders name it.
 create table providers (
   provider_id       text primary key,             -- the subject of the provider's credential
   tenant            text not null,
@@ -40,6 +40,9 @@ create table customers (
   deleted_at   timestamptz,
   primary key (tenant, customer_id)
 );
+create index customers_by_tenant on customers (tenant, created_at, customer_id) where deleted_at is null;
+-- A customer's id is not derived from the Idempotency-Key, so that a key is used once is said here.
+create unique index customers_by_key on customers (tenant, left(fingerprint, 16));
 
 create table pets (
   pet_id        text primary key,
@@ -55,6 +58,7 @@ create table pets (
   created_at    timestamptz not null default now(),
   deleted_at    timestamptz
 );
+create index pets_by_tenant on pets (tenant, created_at, pet_id) where deleted_at is null;
 create index pets_by_customer on pets (tenant, customer_id, created_at, pet_id) where deleted_at is null;
 
 create table service_packages (
@@ -86,6 +90,10 @@ create table reviews (
   created_at   timestamptz not null default clock_timestamp()
 );
 create index reviews_by_provider on reviews (tenant, provider_id, created_at, review_id);
+
+-- Orders that a provider can accept, by where the service takes place. Those of flash sales have no place.
+create index orders_open_by_position on orders using gist (ll_to_earth(latitude, longitude))
+  where provider_id is null and status in ('created', 'paid') and latitude is not null;
 
 -- A payment that lost (too late, or a second one) has its refund beside it, and so has the payment of a cancelled order.
 create table payments (
@@ -120,7 +128,8 @@ $$;
 -- Ordinary orders, one or many: validated against pet and package, written with their events in one transaction.
 -- `p_orders`: [{order_id, tenant, customer_id, pet_id, service_package_id, service_date, address, latitude, longitude,
 -- note, frame_id, fingerprint, accepted_at, traceparent}]. An order that was accepted into the line is kept as
--- `rejected` if it is not valid any more (`p_keep_rejected`); otherwise nothing of it is written.
+-- `rejected` if it is not valid any more (`p_keep_rejected`); otherwise nothing of it is written. Without a place of its
+-- own the service takes place where the customer lives.
 -- Answers a row an order: created, rejected or refused with the reason, or repeated.
 create function create_orders(p_orders jsonb, p_started_at double precision, p_keep_rejected boolean)
 returns table (order_id uuid, outcome text, reason text) language plpgsql as $$
@@ -128,25 +137,26 @@ returns table (order_id uuid, outcome text, reason text) language plpgsql as $$
 begin
   return query
   with incoming as materialized (
-    select distinct on (i.order_id) i.*, pk.price_cents,
+    select distinct on (i.order_id) i.*, pk.price_cents, c.latitude as home_latitude, c.longitude as home_longitude,
            case when pt.pet_id is null then 'unknown-pet' when pk.service_package_id is null then 'unknown-package' end
              as refusal
     from jsonb_to_recordset(p_orders) as i (
-      order_id uuid, tenant text, customer_id text, pet_id text, service_package_id text, service_date timestamptz,
+      order_id uuid, tenant text, customer_id text, pet_id text, service_package_id text, service_date date,
       address text, latitude double precision, longitude double precision, note text, frame_id text, fingerprint text,
       accepted_at double precision, traceparent text)
     left join pets pt on pt.pet_id = i.pet_id and pt.tenant = i.tenant and pt.customer_id = i.customer_id
       and pt.deleted_at is null
     left join service_packages pk on pk.service_package_id = i.service_package_id and pk.tenant = i.tenant
       and pk.active and pk.deleted_at is null
+    left join customers c on c.tenant = i.tenant and c.customer_id = i.customer_id and c.deleted_at is null
     order by i.order_id
   ), inserted as (
     insert into orders (order_id, tenant, customer_id, status, reason, amount_cents, frame_id, fingerprint, accepted_at,
                         started_at, pet_id, service_package_id, service_date, address, latitude, longitude, note)
     select i.order_id, i.tenant, i.customer_id, case when i.refusal is null then 'created' else 'rejected' end,
            i.refusal, coalesce(i.price_cents, 0), i.frame_id, i.fingerprint, to_timestamp(i.accepted_at),
-           to_timestamp(p_started_at), i.pet_id, i.service_package_id, i.service_date, i.address, i.latitude,
-           i.longitude, i.note
+           to_timestamp(p_started_at), i.pet_id, i.service_package_id, i.service_date, i.address,
+           coalesce(i.latitude, i.home_latitude), coalesce(i.longitude, i.home_longitude), i.note
     from incoming i
     where p_keep_rejected or i.refusal is null
     on conflict (order_id) do nothing
@@ -178,9 +188,10 @@ create function return_stock(o orders) returns void language sql as $$
 $$;
 
 -- One transition of one order: accept, start, complete or cancel. Each is one conditional update; who comes second
--- finds no row. `p_customer_id` null: not only a customer's own; `p_provider_id` null: whoever the provider is.
--- Outcomes: done; repeated (the same Idempotency-Key has done it before); illegal (the order is in another state);
--- not-found; unknown-provider.
+-- finds no row. `p_customer_id` null: not only that customer's; `p_provider_id` null: whoever the provider is; `p_key`
+-- null: without Idempotency-Key.
+-- Outcomes: done; repeated (the key has done this before, whatever happened since); reused (the key has done something
+-- else to this order); illegal (the order is in another state); not-found; unknown-provider; inactive-provider.
 create function transition_order(
   p_tenant text, p_order_id uuid, p_action text, p_customer_id text, p_provider_id text, p_reason text, p_key text,
   p_traceparent text
@@ -192,30 +203,28 @@ declare
   v_now timestamptz := clock_timestamp();
   v_refund bigint := 0;
 begin
-  if p_action = 'accept' and not exists (
-    select from providers p where p.provider_id = p_provider_id and p.tenant = p_tenant and p.active
-                              and p.deleted_at is null) then
-    return query select 'unknown-provider', null::orders;
-    return;
-  end if;
-  if p_action = 'accept' then
-    update orders set status = 'accepted', provider_id = p_provider_id, assigned_at = v_now, version = version + 1,
-                      transition_key = p_key
-    where order_id = p_order_id and tenant = p_tenant and status in ('created', 'paid') returning * into o;
-  elsif p_action = 'start' then
-    update orders set status = 'started', service_started_at = v_now, version = version + 1, transition_key = p_key
-    where order_id = p_order_id and tenant = p_tenant and status = 'accepted'
-      and (p_provider_id is null or provider_id = p_provider_id) returning * into o;
-  elsif p_action = 'complete' then
-    update orders set status = 'completed', completed_at = v_now, version = version + 1, transition_key = p_key
-    where order_id = p_order_id and tenant = p_tenant and status = 'started'
-      and (p_provider_id is null or provider_id = p_provider_id) returning * into o;
-  else
-    update orders set status = 'cancelled', reason = p_reason, cancelled_at = v_now, version = version + 1,
-                      transition_key = p_key
-    where order_id = p_order_id and tenant = p_tenant and (p_customer_id is null or customer_id = p_customer_id)
-      and status in ('created', 'pending_payment', 'paid', 'accepted') returning * into o;
-    if found then
+  update orders set
+    status = v_kind, version = version + 1,
+    transition_keys = case when p_key is null then transition_keys
+                           else coalesce(transition_keys, '{}') || jsonb_build_object(p_key, v_kind) end,
+    provider_id = case p_action when 'accept' then p_provider_id else provider_id end,
+    assigned_at = case p_action when 'accept' then v_now else assigned_at end,
+    service_started_at = case p_action when 'start' then v_now else service_started_at end,
+    completed_at = case p_action when 'complete' then v_now else completed_at end,
+    cancelled_at = case p_action when 'cancel' then v_now else cancelled_at end,
+    reason = case p_action when 'cancel' then p_reason else reason end
+  where order_id = p_order_id and tenant = p_tenant and (p_customer_id is null or customer_id = p_customer_id)
+    and case p_action
+        when 'accept' then status in ('created', 'paid') and exists (
+          select from providers p where p.provider_id = p_provider_id and p.tenant = p_tenant and p.active
+                                    and p.deleted_at is null)
+        when 'start' then status = 'accepted' and (p_provider_id is null or provider_id = p_provider_id)
+        when 'complete' then status = 'started' and (p_provider_id is null or provider_id = p_provider_id)
+        when 'cancel' then status in ('created', 'pending_payment', 'paid', 'accepted') end
+    and not coalesce(transition_keys ? p_key, false)
+  returning * into o;
+  if found then
+    if p_action = 'cancel' then
       if o.payment_id is not null then
         insert into payments (payment_id, kind, order_id, tenant, amount_cents)
         values (o.payment_id, 'refund', o.order_id, o.tenant, o.amount_cents);
@@ -223,18 +232,23 @@ begin
       end if;
       perform return_stock(o);
     end if;
-  end if;
-  if o.order_id is not null then
     perform emit_order_event(o, v_kind, p_traceparent, v_refund);
     return query select 'done', o;
     return;
   end if;
-  select * into o from orders where order_id = p_order_id and tenant = p_tenant;
+  select * into o from orders
+  where order_id = p_order_id and tenant = p_tenant and (p_customer_id is null or customer_id = p_customer_id);
   return query select case
-    when o.order_id is null or o.customer_id <> p_customer_id then 'not-found'
-    when p_action in ('start', 'complete') and o.provider_id is distinct from p_provider_id and p_provider_id is not null
-      then 'not-found'
-    when o.transition_key = p_key and o.status = v_kind then 'repeated'
+    when o.order_id is null then 'not-found'
+    when p_action in ('start', 'complete') and p_provider_id is not null
+         and o.provider_id is distinct from p_provider_id
+         and (o.provider_id is not null or o.status not in ('created', 'paid')) then 'not-found'
+    when o.transition_keys ->> p_key = v_kind and (p_action <> 'accept' or o.provider_id = p_provider_id)
+      then 'repeated'
+    when o.transition_keys ? p_key then 'reused'
+    when p_action = 'accept' then coalesce(
+      (select case when p.active then 'illegal' else 'inactive-provider' end from providers p
+       where p.provider_id = p_provider_id and p.tenant = p_tenant and p.deleted_at is null), 'unknown-provider')
     else 'illegal' end, o;
 end $$;
 
@@ -310,6 +324,31 @@ begin
   return next;
 end $$;
 
+-- Removes a sale that nobody has ordered from, while its stock is what the caller saw and took from the admission
+-- counter. Orders are looked for after the lock: a drain of the same sale is then either visible or yet to come, and
+-- finds no stock. Outcomes: removed, has-orders, changed (the stock is another by now), not-found.
+create function remove_sale(p_sale_id text, p_tenant text, p_initial bigint) returns text language plpgsql as $$
+declare
+  s sales;
+begin
+  select * into s from sales where sale_id = p_sale_id and tenant = p_tenant and deleted_at is null for update;
+  if not found then
+    return 'not-found';
+  end if;
+  -- The index knows the living ones; for those that were cancelled or rejected the table is read.
+  if exists (select from orders where sale_id = p_sale_id and status not in ('cancelled', 'rejected'))
+     or exists (select from orders where sale_id = p_sale_id) then
+    return 'has-orders';
+  end if;
+  if s.initial <> p_initial then
+    return 'changed';
+  end if;
+  update sales set initial = 0, available = 0, deleted_at = now() where sale_id = p_sale_id;
+  insert into outbox (message_id, subject, increment)
+  select 'd-' || p_sale_id, 'stock.' || p_sale_id, -p_initial where p_initial > 0;
+  return 'removed';
+end $$;
+
 -- A review of a completed order by its customer. Outcomes: created, repeated, not-found, illegal, already-reviewed.
 create function create_review(
   p_review_id text, p_tenant text, p_order_id uuid, p_customer_id text, p_rating integer, p_comment text,
@@ -382,8 +421,9 @@ create view audit_payments as
 
 -- migrate:down
 drop view audit_payments;
-drop function reply_to_review, create_review, expire_orders, pay_order, transition_order, return_stock, create_orders,
-  emit_order_event, order_event;
+drop function reply_to_review, create_review, remove_sale, expire_orders, pay_order, transition_order, return_stock,
+  create_orders, emit_order_event, order_event;
+drop index orders_open_by_position;
 drop table payments, reviews, service_packages, pets, customers, providers;
 drop extension earthdistance;
 drop extension cube;

@@ -1,0 +1,1 @@
+select * from reviews where review_id = $1 and tenant = $2

@@ -1,0 +1,1 @@
+select remove_sale($1, $2, $3)
