@@ -69,7 +69,7 @@ class Shop:
         return {
             "pet_id": await self.pet(customer),
             "service_package_id": await self.package(),
-            "service_date": "2026-12-24",
+            "service_date": "2026-12-24T10:00:00Z",
             **changes,
         }
 

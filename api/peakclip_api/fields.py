@@ -30,7 +30,6 @@ Longitude = Annotated[float, Meta(ge=-180, le=180)]
 Radius = Annotated[int, Meta(ge=1, le=200_000)]
 Minutes = Annotated[int, Meta(ge=1, le=1_440)]
 OptionalGrams = Annotated[int, Meta(ge=1, le=2_000_000)] | None
-Date = date
 OptionalDate = date | None
 Email = Annotated[str, Meta(max_length=254, pattern=_EMAIL)] | None
 WebhookUrl = Annotated[str, Meta(max_length=2000, pattern=_URL)] | None
@@ -47,10 +46,15 @@ def check_place(latitude: float | UnsetType | None, longitude: float | UnsetType
             raise invalid(field, "latitude and longitude are given together, or neither of them")
 
 
-def check_times(opens_at: datetime, closes_at: datetime) -> None:
+def check_time(field: str, time: datetime) -> None:
     """Raises Problem 422. The outermost years of the calendar have no epoch second in every time zone."""
-    for field, time in (("opens_at", opens_at), ("closes_at", closes_at)):
-        if not 2000 <= time.year <= 9000:
-            raise invalid(field, "must be between the years 2000 and 9000")
+    if not 2000 <= time.year <= 9000:
+        raise invalid(field, "must be between the years 2000 and 9000")
+
+
+def check_window(opens_at: datetime, closes_at: datetime) -> None:
+    """Raises Problem 422."""
+    check_time("opens_at", opens_at)
+    check_time("closes_at", closes_at)
     if closes_at <= opens_at:
         raise invalid("closes_at", "must be later than opens_at")

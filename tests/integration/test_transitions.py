@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from support import SERVICE_KEY, api_process, store_keys
 from trade import Shop
-from support import ADMIN_KEY, SERVICE_KEY, Api, api_process, store_keys
 
 from peakclip.jetstream import JetStream
 
@@ -16,9 +15,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def shop(
-    js: JetStream, database: Any, nats_url: str, fresh_database_url: str
-) -> AsyncIterator[Shop]:
+async def shop(js: JetStream, database: Any, nats_url: str, fresh_database_url: str) -> AsyncIterator[Shop]:
     await store_keys(database)
     async with api_process(nats_url, fresh_database_url) as api:
         yield Shop(api, database)

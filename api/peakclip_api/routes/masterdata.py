@@ -150,6 +150,7 @@ class _Routes:
 
     def _shown(self, row: Any, credential: Credential) -> dict[str, Any]:
         resource = self._resource
-        whole = credential.role == "admin" or row[resource.id_field] == credential.subject
+        itself = credential.role == "provider" and row[resource.id_field] == credential.subject
+        whole = itself or credential.role == "admin"
         left_out = {"fingerprint"} if whole else {"fingerprint", *resource.hidden}
         return {name: value for name, value in row.items() if name not in left_out}

@@ -38,7 +38,7 @@ class SeckillOrderRequest(msgspec.Struct, forbid_unknown_fields=True):
 class OrderRequest(msgspec.Struct, forbid_unknown_fields=True):
     pet_id: f.Id
     service_package_id: f.Id
-    service_date: f.Date
+    service_date: f.Time
     address: f.OptionalAddress = None
     latitude: f.Latitude | None = None
     longitude: f.Longitude | None = None
@@ -90,6 +90,7 @@ async def _ordered(request: web.Request) -> Order:
     customer_id = customer_of(request.headers, credential)
     key = idempotency_key(request.headers)
     wanted = decode_body(await request.read(), _booking_decoder)
+    f.check_time("service_date", wanted.service_date)
     f.check_place(wanted.latitude, wanted.longitude)
     print_ = fingerprint(key, customer_id.encode() + b"\0" + msgspec.json.encode(wanted))
     return Order(

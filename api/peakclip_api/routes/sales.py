@@ -60,7 +60,7 @@ async def create_sale(request: web.Request) -> web.Response:
     require_role(credential, "admin")
     key = idempotency_key(request.headers)
     wanted = decode_body(await request.read(), _decoder)
-    f.check_times(wanted.opens_at, wanted.closes_at)
+    f.check_window(wanted.opens_at, wanted.closes_at)
     sale_id = "s" + hashlib.blake2b(f"{credential.tenant}\0{key}".encode(), digest_size=10).hexdigest()
     fingerprint = hashlib.blake2b(msgspec.json.encode(wanted), digest_size=8).hexdigest()
     done = await app[keys.POOL].execute(
@@ -90,7 +90,7 @@ async def get_sale(request: web.Request) -> web.Response:
 async def change_sale(request: web.Request) -> web.Response:
     sale = await _own(request, "admin")
     wanted = decode_body(await request.read(), _patch_decoder)
-    f.check_times(
+    f.check_window(
         sale.opens_at if wanted.opens_at is UNSET else wanted.opens_at,
         sale.closes_at if wanted.closes_at is UNSET else wanted.closes_at,
     )

@@ -18,7 +18,7 @@ from peakclip_api import keys
 from peakclip_api.auth import Credential, credential_of, require_role
 from peakclip_api.body import decode_body, optional_key
 from peakclip_api.ownership import named_customer, order_not_found, sees
-from peakclip_api.problems import Problem, invalid, key_reused
+from peakclip_api.problems import Problem, invalid
 from peakclip_api.routes.orders import answer_order, order_id_of
 from peakclip_api.trace_context import traceparent_of
 
@@ -135,12 +135,8 @@ def _answer(action: str, row: Any) -> web.Response:
             f"{_lost_because(row)} This payment is refunded.",
             more={"refunded": True},
         )
-    if outcome == "reused":
-        raise key_reused()
     if outcome == "unknown-provider":
-        raise Problem(404, "provider-not-found", "There is no such provider.")
-    if outcome == "inactive-provider":
-        raise Problem(409, "provider-inactive", "The provider takes no orders now.")
+        raise Problem(404, "provider-not-found", "There is no such provider, or it is not active.")
     raise Problem(409, "illegal-transition", f"The order is {status}: {action} is not possible.")
 
 

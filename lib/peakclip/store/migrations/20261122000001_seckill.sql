@@ -45,7 +45,7 @@ create table orders (
   amount_cents        bigint not null default 0 check (amount_cents >= 0),
   frame_id            text,                       -- the frame it came in; null: it did not wait in line
   fingerprint         text not null,
-  transition_keys     jsonb,                      -- what each Idempotency-Key has done: {"<key>": "accepted"}
+  transition_keys     jsonb,                      -- the Idempotency-Keys of transitions: {"accepted": "<key>"}
   payment_id          uuid,                       -- the payment that won
   accepted_at         timestamptz not null,
   started_at          timestamptz,                -- when the limiter let it start; null: it did not wait in line
@@ -55,7 +55,7 @@ create table orders (
   cancelled_at        timestamptz,
   pet_id              text,
   service_package_id  text,
-  service_date        date,
+  service_date        timestamptz,
   address             text,
   latitude            double precision,
   longitude           double precision,

@@ -141,7 +141,7 @@ begin
            case when pt.pet_id is null then 'unknown-pet' when pk.service_package_id is null then 'unknown-package' end
              as refusal
     from jsonb_to_recordset(p_orders) as i (
-      order_id uuid, tenant text, customer_id text, pet_id text, service_package_id text, service_date date,
+      order_id uuid, tenant text, customer_id text, pet_id text, service_package_id text, service_date timestamptz,
       address text, latitude double precision, longitude double precision, note text, frame_id text, fingerprint text,
       accepted_at double precision, traceparent text)
     left join pets pt on pt.pet_id = i.pet_id and pt.tenant = i.tenant and pt.customer_id = i.customer_id
@@ -190,8 +190,8 @@ $$;
 -- One transition of one order: accept, start, complete or cancel. Each is one conditional update; who comes second
 -- finds no row. `p_customer_id` null: not only that customer's; `p_provider_id` null: whoever the provider is; `p_key`
 -- null: without Idempotency-Key.
--- Outcomes: done; repeated (the key has done this before, whatever happened since); reused (the key has done something
--- else to this order); illegal (the order is in another state); not-found; unknown-provider; inactive-provider.
+-- Outcomes: done; repeated (this key has done this before, whatever happened since); illegal (the order is in another
+-- state); not-found; unknown-provider (or an inactive one).
 create function transition_order(
   p_tenant text, p_order_id uuid, p_action text, p_customer_id text, p_provider_id text, p_reason text, p_key text,
   p_traceparent text
@@ -206,7 +206,7 @@ begin
   update orders set
     status = v_kind, version = version + 1,
     transition_keys = case when p_key is null then transition_keys
-                           else coalesce(transition_keys, '{}') || jsonb_build_object(p_key, v_kind) end,
+                           else coalesce(transition_keys, '{}') || jsonb_build_object(v_kind, p_key) end,
     provider_id = case p_action when 'accept' then p_provider_id else provider_id end,
     assigned_at = case p_action when 'accept' then v_now else assigned_at end,
     service_started_at = case p_action when 'start' then v_now else service_started_at end,
@@ -221,7 +221,6 @@ begin
         when 'start' then status = 'accepted' and (p_provider_id is null or provider_id = p_provider_id)
         when 'complete' then status = 'started' and (p_provider_id is null or provider_id = p_provider_id)
         when 'cancel' then status in ('created', 'pending_payment', 'paid', 'accepted') end
-    and not coalesce(transition_keys ? p_key, false)
   returning * into o;
   if found then
     if p_action = 'cancel' then
@@ -243,12 +242,11 @@ begin
     when p_action in ('start', 'complete') and p_provider_id is not null
          and o.provider_id is distinct from p_provider_id
          and (o.provider_id is not null or o.status not in ('created', 'paid')) then 'not-found'
-    when o.transition_keys ->> p_key = v_kind and (p_action <> 'accept' or o.provider_id = p_provider_id)
+    when o.transition_keys ->> v_kind = p_key and (p_action <> 'accept' or o.provider_id = p_provider_id)
       then 'repeated'
-    when o.transition_keys ? p_key then 'reused'
-    when p_action = 'accept' then coalesce(
-      (select case when p.active then 'illegal' else 'inactive-provider' end from providers p
-       where p.provider_id = p_provider_id and p.tenant = p_tenant and p.deleted_at is null), 'unknown-provider')
+    when p_action = 'accept' and not exists (
+      select from providers p where p.provider_id = p_provider_id and p.tenant = p_tenant and p.active
+                                and p.deleted_at is null) then 'unknown-provider'
     else 'illegal' end, o;
 end $$;
 
