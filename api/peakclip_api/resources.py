@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from peakclip_api import fields as f
 from peakclip_api.auth import Credential, customer_of
-from peakclip_api.problems import Problem, invalid
+from peakclip_api.problems import Problem, invalid, key_reused
 
 Verb = Literal["create", "read", "list", "change", "remove"]
 Headers = Mapping[str, str]
@@ -111,21 +111,19 @@ class Resource:
     request: type[msgspec.Struct]
     patch: type[msgspec.Struct]
     roles: Mapping[Verb, tuple[str, ...]]
+    missing: Callable[[], Problem]
     listing: Callable[[Credential, str | None], tuple[str, tuple[Any, ...]]]
     """The statement that lists, and its arguments from the fifth on. Called with the owner."""
     id_prefix: str | None = None
     owner_field: str | None = None
     owner: Callable[[Verb, Headers, Credential], str | None] = _nobody
     """Whose rows the caller is confined to in `owner_field`; None: the whole tenant's."""
+    exists: Callable[[], Problem] = key_reused
+    """What a creation is told whose row another request has made, with another key."""
     check: Callable[[Credential, Any], None] = _anything
     """Raises Problem for what is wrong with a request or a patch beyond its fields."""
     hidden: frozenset[str] = field(default_factory=frozenset)
     """Columns that only an admin and the row's own subject see."""
-
-    @property
-    def kind(self) -> str:
-        """In problems: `service-package-not-found`."""
-        return self.name.replace("_", "-")
 
 
 def _check_provider(credential: Credential, wanted: ProviderRequest | ProviderPatch) -> None:
@@ -172,6 +170,7 @@ PROVIDERS: Final = Resource(
     id_prefix="pv",
     owner_field="provider_id",
     owner=_provider_itself,
+    missing=lambda: Problem(404, "provider-not-found", "There is no such provider."),
     listing=lambda credential, owner: ("list_providers", ()),
     check=_check_provider,
     hidden=frozenset({"email", "webhook_url"}),
@@ -191,6 +190,8 @@ CUSTOMERS: Final = Resource(
     },
     owner_field="customer_id",
     owner=_customer_itself,
+    missing=lambda: Problem(404, "customer-not-found", "There is no such customer."),
+    exists=lambda: Problem(409, "customer-exists", "There is a record of this customer; change it instead."),
     listing=lambda credential, owner: ("list_customers", ()),
     check=_check_customer,
 )
@@ -210,6 +211,7 @@ PETS: Final = Resource(
     id_prefix="pt",
     owner_field="customer_id",
     owner=_customer_named,
+    missing=lambda: Problem(404, "pet-not-found", "There is no such pet."),
     listing=lambda credential, owner: (
         ("list_pets", ()) if owner is None else ("list_customer_pets", (owner,))
     ),
@@ -222,6 +224,7 @@ SERVICE_PACKAGES: Final = Resource(
     patch=ServicePackagePatch,
     roles={"create": ("admin",), "read": ALL, "list": ALL, "change": ("admin",), "remove": ("admin",)},
     id_prefix="sp",
+    missing=lambda: Problem(404, "service-package-not-found", "There is no such service package."),
     listing=lambda credential, owner: (
         "list_service_packages" if credential.role == "admin" else "list_active_service_packages",
         (),

@@ -15,7 +15,7 @@ from peakclip_api.auth import Credential, credential_of, require_role
 from peakclip_api.body import decode_body, idempotency_key
 from peakclip_api.paging import answer_page, page_of
 from peakclip_api.prints import derived_id, fingerprint, same_key
-from peakclip_api.problems import Problem, key_reused
+from peakclip_api.problems import key_reused
 from peakclip_api.resources import RESOURCES, Resource, Verb
 
 MAX_ID_LENGTH: Final = 128  # a customer's id may be what a credential or Peakclip-Customer names
@@ -69,11 +69,7 @@ class _Routes:
         ):
             raise key_reused()  # or what it created has been removed since
         if found["fingerprint"] != row["fingerprint"]:
-            raise Problem(
-                409,
-                f"{resource.kind}-exists",
-                f"There is a record of this {resource.kind}; change it instead.",
-            )
+            raise resource.exists()
         return found
 
     async def list(self, request: web.Request) -> web.Response:
@@ -112,7 +108,7 @@ class _Routes:
             query(f"remove_{self._resource.name}"), row_id, credential.tenant
         )
         if done == "UPDATE 0":  # somebody else was faster
-            raise self._not_found()
+            raise self._resource.missing()
         return web.Response(status=204)
 
     async def _allowed(self, request: web.Request, verb: Verb) -> tuple[Credential, str | None]:
@@ -126,17 +122,13 @@ class _Routes:
         resource = self._resource
         row_id = request.match_info[resource.id_field]
         if len(row_id) > MAX_ID_LENGTH or not row_id.isprintable():
-            raise self._not_found()
+            raise self._resource.missing()
         found = await request.app[keys.POOL].fetchrow(
             query(f"find_{resource.name}"), row_id, credential.tenant
         )
         if found is None or (owner is not None and found[resource.owner_field] != owner):
-            raise self._not_found()
+            raise self._resource.missing()
         return found
-
-    def _not_found(self) -> Problem:
-        words = self._resource.kind.replace("-", " ")
-        return Problem(404, f"{self._resource.kind}-not-found", f"There is no such {words}.")
 
     def _answer(self, row: Any, credential: Credential, status: int = 200) -> web.Response:
         resource = self._resource
