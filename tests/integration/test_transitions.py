@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
-
 import pytest
-from support import SERVICE_KEY, api_process, store_keys
+from support import SERVICE_KEY
 from trade import Shop
 
-from peakclip.jetstream import JetStream
-
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def shop(js: JetStream, database: Any, nats_url: str, fresh_database_url: str) -> AsyncIterator[Shop]:
-    await store_keys(database)
-    async with api_process(nats_url, fresh_database_url) as api:
-        yield Shop(api, database)
 
 
 async def test_an_order_from_creation_to_completion(shop: Shop) -> None:

@@ -79,9 +79,20 @@ async def create_order(request: web.Request) -> web.Response:
         return await _create_now(request, order)
     refusal = await request.app[keys.BOOKABLE].refusal(order.tenant, order.customer_id, _booking(order))
     if refusal is not None:
-        raise _refused(refusal)
+        return await _accepted_before(request, order, refusal)
     accepted = await acceptor.accept_booking(order)
     return _queued(accepted, {"Preference-Applied": "respond-async"})
+
+
+async def _accepted_before(request: web.Request, order: Order, refusal: str) -> web.Response:
+    """Nobody is refused what was accepted: a moment ago by another process, or so long ago that it is forgotten."""
+    await request.app[keys.FOLLOWER].up_to_date()
+    if (known := await request.app[keys.ACCEPTOR].repeat(order.order_id, order.fingerprint)) is not None:
+        return _queued(known)
+    found = await request.app[keys.POOL].fetchrow(query("find_order"), order.order_id)
+    if found is None:
+        raise _refused(refusal)
+    return _stored(found, order)
 
 
 async def _ordered(request: web.Request) -> Order:
@@ -114,7 +125,10 @@ async def _create_now(request: web.Request, order: Order) -> web.Response:
     made = await pool.fetchrow(query("create_orders"), body, None, False)
     if made["outcome"] == "refused":
         raise _refused(made["reason"])
-    found = await pool.fetchrow(query("find_order"), order.order_id)
+    return _stored(await pool.fetchrow(query("find_order"), order.order_id), order)
+
+
+def _stored(found: Any, order: Order) -> web.Response:
     if found["fingerprint"] != order.fingerprint:
         raise key_reused()
     return web.Response(
