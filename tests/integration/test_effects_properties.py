@@ -100,7 +100,7 @@ def providers_of(events: Iterable[Happened]) -> dict[str, tuple[int, int, int]]:
     for event in events:
         if event.subject == "review.created":
             ratings[event.body["provider_id"]].append(event.body["rating"])
-        completed[event.body["provider_id"]] += event.subject == "order.completed"
+        completed[event.body.get("provider_id")] += event.subject == "order.completed"
     return {
         provider: (len(ratings[provider]), sum(ratings[provider]), completed[provider])
         for tenant in TENANTS
@@ -151,21 +151,25 @@ async def _work(database: Any, hand: Sequence[Happened], size: int) -> None:
         await apply(database, hand[first : first + size])
 
 
-async def test_many_rows_wanted_by_everybody_at_once_are_taken_in_one_order(database: Any) -> None:
-    """Eight workers without an event in common want the same providers and the same days."""
+@pytest.mark.parametrize("subject", ["order.completed", "order.created"])
+async def test_many_rows_wanted_by_everybody_at_once_are_taken_in_one_order(
+    database: Any, subject: str
+) -> None:
+    """Eight workers without an event in common want the same providers and days; or the same days alone."""
     await begin(database)
     events = [
         _event(
             f"{order}:5",
-            "order.completed",
+            subject,
             {
                 "order_id": order, "tenant": tenant, "customer_id": f"c-{order}", "version": 5,
-                "status": "completed", "provider_id": PROVIDERS[tenant][n % 4], "at": DAYS[n // 4 % 3],
+                "status": "completed", "provider_id": PROVIDERS[tenant][n // 8 % 4],
+                "at": f"2026-03-{1 + n // 8 % 30:02}T12:00:00Z",
             },
         )
-        for n in range(960)
+        for n in range(2_400)
         for tenant in [TENANTS[n % 2]]
         for order in [str(uuid.UUID(int=n * 7919 + 1, version=4))]
     ]  # fmt: skip
-    await asyncio.gather(*(_work(database, events[n::8], 12) for n in range(8)))
+    await asyncio.gather(*(_work(database, events[n::8], 30) for n in range(8)))
     assert await read(database) == (days_of(events), providers_of(events))
