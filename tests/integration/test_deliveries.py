@@ -143,7 +143,7 @@ async def test_poison_ends_as_a_dead_letter_after_three_attempts_and_delays_nobo
     assert (letter["pool"], letter["subject"], letter["attempts"]) == ("effects", "delivery.webhook", 3)
     assert letter["cause"] == (await row_of(database, poison))["last_error"] == "answered 500"
     payload = msgspec.json.decode(letter["payload"], type=Delivery)
-    assert (payload.delivery_id, payload.title, payload.data) == (poison, "never arrives", {"n": 1})
+    assert (payload.delivery_id, payload.title, bytes(payload.data)) == (poison, "never arrives", b'{"n": 1}')
     audited = await database.fetchrow("select * from audit_dead_letters")
     assert (audited["message_id"], audited["attempts"]) == (letter["message_id"], 3)
 
@@ -210,6 +210,18 @@ async def test_whatever_a_far_side_says_can_be_stored(database: Any) -> None:
     async with running(database, {"webhook": Raising(DeliveryRefusedError("no\0 \udcff\r\n" + "x" * 9_000))}):
         await until(lambda: in_state(database, "dead", 1))
     assert (await letters(database))[0]["cause"].startswith("no? ???xxx")
+
+
+async def test_whatever_is_in_the_data_goes_out_as_it_is(
+    database: Any, webhooks: dict[str, Channel], there: WebhookReceiver
+) -> None:
+    """A number that no 64 bits hold; and it must be possible to write it into a dead letter."""
+    there.default = 410
+    await insert(database, there.url, data='{"n": 1e40, "s": "\\u2028✓"}')
+    async with running(database, webhooks):
+        await until(lambda: in_state(database, "dead", 1))
+    assert there.calls[0].event["data"]["data"] == {"n": 10**40, "s": "\u2028✓"}
+    assert str(10**40).encode() in (await letters(database))[0]["payload"]
 
 
 async def test_a_channel_that_is_off_leaves_its_deliveries_waiting(

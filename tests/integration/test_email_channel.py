@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from aiosmtpd.smtp import SMTP
 from receivers import Certificate, MailReceiver, certificate, mail_receiver
@@ -26,7 +27,7 @@ def make_delivery(**changes: Any) -> Delivery:
     values: dict[str, Any] = {
         "delivery_id": ID, "notification_id": 7, "tenant": "t1", "user_id": "ada", "channel": "email",
         "address": "ada@mail.example", "kind": "order.paid", "title": "Bezahlt ✓ 已付款",
-        "body": "Danke schön.\n.\nEnde", "data": {}, "created_at": datetime.now(UTC), "attempt": 1,
+        "body": "Danke schön.\n.\nEnde", "data": msgspec.Raw(b"{}"), "created_at": datetime.now(UTC), "attempt": 1,
     }  # fmt: skip
     return Delivery(**{**values, **changes})
 

@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from receivers import MASTER_KEY, everything_is_here, webhook_receiver
@@ -25,7 +26,8 @@ SOON = 2.0  # seconds in which something that must not wait has happened
 def to(address: str, **changes: Any) -> Delivery:
     values: dict[str, Any] = {
         "delivery_id": ID, "notification_id": 7, "tenant": "t1", "user_id": "ada", "channel": "webhook",
-        "address": address, "kind": "order.accepted", "title": "Angenommen ✓", "body": "b", "data": {"order_id": "o1"},
+        "address": address, "kind": "order.accepted", "title": "Angenommen ✓", "body": "b",
+        "data": msgspec.Raw(b'{"order_id": "o1"}'),
         "created_at": datetime.now(UTC), "attempt": 1,
     }  # fmt: skip
     return Delivery(**{**values, **changes})

@@ -262,8 +262,12 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 def delivery_of(row: Any) -> Delivery:
     """A row of `deliveries` that has been claimed."""
-    values = {**row, "delivery_id": str(row["delivery_id"]), "attempt": row["attempts"]}
-    return msgspec.convert({**values, "data": msgspec.json.decode(row["data"])}, Delivery)
+    ours = {
+        "delivery_id": str(row["delivery_id"]),
+        "attempt": row["attempts"],
+        "data": msgspec.Raw(row["data"].encode()),
+    }
+    return Delivery(**ours, **{name: row[name] for name in Delivery.__struct_fields__ if name not in ours})
 
 
 async def redrive(database: Any, delivery_id: str) -> bool:

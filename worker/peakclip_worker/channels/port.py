@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -22,7 +22,7 @@ class Delivery(msgspec.Struct, frozen=True):
     kind: str  # what happened: order.accepted, review.replied
     title: str
     body: str
-    data: dict[str, Any]
+    data: msgspec.Raw  # a JSON object, taken on as it is: what is in it cannot fail here
     created_at: datetime  # with a zone
     attempt: int  # of this time; the first is 1
 

@@ -11,7 +11,7 @@ create table deliveries (
   kind             text not null,
   title            text not null,
   body             text not null,
-  data             jsonb not null default '{}',
+  data             jsonb not null default '{}' check (jsonb_typeof(data) = 'object'),
   state            text not null default 'pending' check (state in ('pending', 'sent', 'dead', 'dropped')),
   attempts         integer not null default 0,      -- started, whatever became of them
   next_attempt_at  timestamptz not null default now(),

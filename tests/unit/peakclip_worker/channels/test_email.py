@@ -7,6 +7,7 @@ import email.policy
 from datetime import UTC, datetime
 from email.headerregistry import Address
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +21,18 @@ ID = "0b0f6e52-7c5c-4a3c-9c5a-0a2a7f3a1d11"
 def wire(title: str, body: str, recipient: str = "ada@mail.example", attempt: int = 1) -> bytes:
     created = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
     delivery = Delivery(
-        ID, 7, "t1", "ada", "email", "ada@mail.example", "order.paid", title, body, {}, created, attempt
+        ID,
+        7,
+        "t1",
+        "ada",
+        "email",
+        "ada@mail.example",
+        "order.paid",
+        title,
+        body,
+        msgspec.Raw(b"{}"),
+        created,
+        attempt,
     )
     return message_of(delivery, SENDER, recipient).as_bytes(policy=_POLICY)
 

@@ -69,7 +69,7 @@ def make_delivery(**changes: Any) -> Delivery:
     values: dict[str, Any] = {
         "delivery_id": "0b0f6e52-7c5c-4a3c-9c5a-0a2a7f3a1d11", "notification_id": 7, "tenant": "t1", "user_id": "ada",
         "channel": "webhook", "address": "https://hooks.example/in", "kind": "order.accepted", "title": "Angenommen ✓",
-        "body": "Your order was accepted.", "data": {"order_id": "o1"},
+        "body": "Your order was accepted.", "data": msgspec.Raw(b'{"order_id": "o1"}'),
         "created_at": datetime(2026, 11, 25, 13, 0, tzinfo=timezone(timedelta(hours=1))), "attempt": 1,
     }  # fmt: skip
     return Delivery(**{**values, **changes})
