@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -189,6 +190,17 @@ async def test_a_pool_that_is_short_of_r_for_a_reason_nobody_measures_gets_one_m
     before = pool.finished
     assert set(wanted(await pool.run(30))) == {7}  # the ceiling, and enough
     assert pool.finished - before == pytest.approx(3_000, rel=0.01)
+
+
+async def test_a_backlog_that_grows_below_r_gets_workers_long_before_it_calls_for_r() -> None:
+    """R of such a pool is what the database bears, far above what usually arrives."""
+    spec = replace(SPEC, limit_per_second=500.0, max_replicas=4, prior_batch_seconds=1 / 180)
+    pool = Pool(spec, lambda _: 100.0, per_worker=180.0, limit=500.0, overhead=0.8)  # one worker does 36/s
+    assert set(wanted(await pool.run(15))) == {1}
+    climb = await pool.run(60)
+    assert (max(wanted(climb)), "shortfall" in {status.binding_constraint for status in climb}) == (4, True)
+    await pool.run(600)  # with the backlog gone its rate is believed again, until the next backlog
+    assert max(status.lag_ready or 0 for status in pool.history) < 3_000  # all of R is called for at 43,000
 
 
 async def test_a_database_that_does_not_give_r_gets_no_more_workers_than_the_ceiling() -> None:

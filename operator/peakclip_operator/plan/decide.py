@@ -53,7 +53,7 @@ class Memory:
     replicas: int | None = None
     changed_at: float | None = None
     on_pace_at: float | None = None
-    """When the pool last did R, was not meant to, or had another number of workers."""
+    """When the pool last did what its backlog asks of it, had none, or had another number of workers."""
     at_limit: bool = False
     """The present backlog has once called for R."""
     counters: Counters = field(default_factory=Counters)
@@ -104,11 +104,12 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
     )
     binding = "stabilization" if replicas > need.workers else need.binding
     changed = memory.replicas != replicas
+    behind = _is_behind(spec, observation.lag, need, rates)
     memory = replace(
         memory,
         replicas=replicas,
         changed_at=now if changed else memory.changed_at,
-        on_pace_at=memory.on_pace_at if _is_behind(spec, need, rates) and not changed else now,
+        on_pace_at=memory.on_pace_at if behind and not changed else now,
         at_limit=need.at_limit,
         counters=counters,
         needs=needs,
@@ -156,7 +157,7 @@ def _need(spec: PoolSpec, lag: Lag | None, rates: _Rates, present: _Present) -> 
     binding = "limit" if want >= limit else "demand"
     if current < workers and exact <= current * (1 + spec.tolerance):
         workers = current  # noise
-    if at_limit and workers <= current and _falls_short(spec, present.memory, present.now):
+    if backlog and workers <= current and _falls_short(spec, present.memory, present.now):
         workers, binding = current + 1, "shortfall"
     elif backlog and workers < current:
         workers, binding = current, "catch-up"  # a worker less would only lengthen the drain
@@ -168,19 +169,25 @@ def _need(spec: PoolSpec, lag: Lag | None, rates: _Rates, present: _Present) -> 
 
 
 def _falls_short(spec: PoolSpec, memory: Memory, now: float) -> bool:
-    """These workers have long had R to themselves and did not do it, whatever their rate promises.
+    """These workers have long had enough to do and did too little of it, whatever their rate promises.
 
     What a worker does between two batches is in no busy second. One more at a time, and the ceiling holds.
     Twice the window: a moment's loss, seen through one window, is over by then.
     """
     since = memory.on_pace_at
-    return memory.at_limit and since is not None and now - since > 2 * spec.panic_window_seconds
+    return since is not None and now - since > 2 * spec.panic_window_seconds
 
 
-def _is_behind(spec: PoolSpec, need: _Need, rates: _Rates) -> bool:
-    """The pool is meant to do R, and is seen to do less."""
-    known = rates.drain is not None and need.binding not in ("unknown", "paused")
-    return known and need.at_limit and (rates.drain or 0.0) < _SHORT * spec.rate_per_second
+def _is_behind(spec: PoolSpec, lag: Lag | None, need: _Need, rates: _Rates) -> bool:
+    """There is a backlog, and the pool is seen to do less than R or, where that would do, than what ends it in time.
+
+    Without the second, an R far above the usual arrivals would let the backlog grow until it calls for all of R.
+    """
+    if lag is None or rates.drain is None or spec.paused or not need.backlog:
+        return False
+    in_time = (rates.arrival or 0.0) + lag.total / spec.catch_up_seconds
+    goal = spec.rate_per_second if need.at_limit else min(spec.rate_per_second, in_time)
+    return rates.drain < _SHORT * goal
 
 
 def _demand(spec: PoolSpec, lag: Lag, arrival: float | None) -> float | None:
