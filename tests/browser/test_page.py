@@ -60,7 +60,11 @@ async def test_numbers_of_a_burst_appear(page: Page, site: Site) -> None:
     ("changes", "word", "verdict"),
     [
         ({"lag_ready": 0, "lag_in_flight": 0, "arrival_per_second": 0.0, "eta_seconds": 0.0}, "Idle", "Fine"),
-        ({"lag_ready": 3, "lag_in_flight": 5, "arrival_per_second": 40.0}, "Keeping up", "Fine"),
+        (
+            {"lag_ready": 3, "lag_in_flight": 5, "arrival_per_second": 40.0, "oldest_seconds": 0.2},
+            "Keeping up",
+            "Fine",
+        ),
         ({"paused": True, "eta_seconds": None}, "Paused", "Look"),
         ({"lag_ready": None, "lag_in_flight": None, "eta_seconds": None}, "Unknown", "Act"),
         ({"arrival_per_second": 900.0, "eta_seconds": None}, "Draining", "Look"),
@@ -251,15 +255,113 @@ async def test_a_silence_is_a_gap_in_the_charts(page: Page, site: Site) -> None:
         await expect(page.locator(".chart .silence")).to_have_count(4)
 
 
-async def test_pools_can_be_chosen(page: Page, site: Site) -> None:
+def of(pool: str, scene: Scene = IDLE, **changes: object) -> PoolStatus:
+    return last(scene, 600, pool=pool, lag_delayed=0, **changes)
+
+
+@contextlib.asynccontextmanager
+async def all_spoken(site: Site, *statuses: PoolStatus) -> AsyncIterator[None]:
+    async with contextlib.AsyncExitStack() as stack:
+        for status in statuses:
+            await stack.enter_async_context(spoken(site, status))
+        yield
+
+
+async def test_pools_can_be_chosen_and_stay_chosen(page: Page, site: Site) -> None:
     await page.goto(site.url)
     async with spoken(site, DRAINING):
         await expect(page.locator("#pool-name")).to_have_text("orders")
         await expect(page.locator("#pools")).to_be_hidden()
-        async with spoken(site, last(IDLE, 600, pool="reaper")):
-            await expect(page.locator("#pools")).to_be_visible()
-            await page.select_option("#pool", "reaper")
+        async with all_spoken(site, of("reaper"), of("effects")):
+            await expect(page.locator("#pools label > span")).to_have_text(["orders", "effects", "reaper"])
+            await expect(page.get_by_role("radio", name="orders")).to_be_checked()
+            await page.locator("#pools").get_by_text("reaper").click()
             await expect(page.locator("#state")).to_have_text("Idle")
+            await page.reload()
+            await expect(page.get_by_role("radio", name="reaper")).to_be_checked()
+            await expect(page.locator("#state")).to_have_text("Idle")
+            await page.keyboard.press("Tab")  # to the chosen one
+            await page.keyboard.press("ArrowLeft")
+            await expect(page.get_by_role("radio", name="effects")).to_be_checked()
+            await page.goto(f"{site.url}#orders")
+            await expect(page.locator("#state")).to_have_text("Draining")
+            await page.goto(f"{site.url}#%")  # no pool at all
+            await expect(page.get_by_role("radio", name="orders")).to_be_checked()
+
+
+async def test_trouble_in_a_pool_is_seen_while_another_is_open(page: Page, site: Site) -> None:
+    calm, paused = of("orders"), of("effects", paused=True, lag_ready=12, eta_seconds=None)
+    async with all_spoken(site, calm, paused, of("reaper", lag_ready=None, lag_in_flight=None)):
+        await page.goto(site.url)
+        await expect(page.locator("#pools small")).to_have_text(["0", "Look", "Act"])
+        await expect(page.locator("#state")).to_have_text("Idle")
+        await expect(page.locator("#verdict")).to_have_text("Fine")
+        await expect(page).to_have_title(re.compile("^! Idle"))
+        await expect(page.locator("#announce")).to_contain_text(
+            "effects: Paused. Look. reaper: Unknown. Act."
+        )
+    async with all_spoken(site, calm, of("effects", lag_ready=4_321), of("reaper")):
+        await expect(page.locator("#pools small")).to_have_text(["0", "4.3K", "0"])
+        await expect(page).to_have_title(re.compile("^Idle"))
+
+
+@pytest.mark.parametrize(
+    ("pool", "sentence"),
+    [
+        ("orders", "1,200 orders left, empty in 12 s."),
+        ("effects", "1,200 events left, empty in 12 s."),
+        ("reaper", "1,200 unpaid orders left, empty in 12 s."),
+        ("other", "1,200 messages left, empty in 12 s."),
+    ],
+)
+async def test_a_pool_calls_what_it_works_on_by_its_name(
+    page: Page, site: Site, pool: str, sentence: str
+) -> None:
+    async with spoken(site, of(pool, lag_ready=1_200, lag_in_flight=0, eta_seconds=12.0)):
+        await page.goto(site.url)
+        await expect(page.locator("#sentence")).to_have_text(sentence)
+
+
+@pytest.mark.parametrize(
+    ("delayed", "sentence", "note"),
+    [
+        (0, "Nothing is waiting and nothing arrives.", "none in last minute"),
+        (1, "Nothing is waiting and nothing arrives. 1 event waits for another attempt.", "1 delayed"),
+        (7, "Nothing is waiting and nothing arrives. 7 events wait for another attempt.", "7 delayed"),
+        (None, "Nothing is waiting and nothing arrives.", "unknown delayed"),
+    ],
+)
+async def test_what_waits_for_another_attempt_is_no_backlog(
+    page: Page, site: Site, delayed: int | None, sentence: str, note: str
+) -> None:
+    async with spoken(site, msgspec.structs.replace(of("effects"), lag_delayed=delayed)):
+        await page.goto(site.url)
+        await expect(page.locator("#sentence")).to_have_text(sentence)
+        await expect(page.locator("#backlog")).to_have_text("0")
+        await expect(page.locator("#failed-note")).to_have_text(re.compile(f"{note}$"))
+
+
+async def test_a_small_backlog_that_is_old_is_not_keeping_up(page: Page, site: Site) -> None:
+    late = of(
+        "effects", lag_ready=900, limit_per_second=500.0, effective_per_second=500.0, oldest_seconds=18.0
+    )
+    late = msgspec.structs.replace(late, arrival_per_second=30.0, drain_per_second=8.0, eta_seconds=None)
+    async with spoken(site, late):
+        await page.goto(site.url)
+        await expect(page.locator("#state")).to_have_text("Draining")
+        await expect(page.locator("#verdict")).to_have_text("Look")
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+async def test_many_pools_fit(page: Page, site: Site, width: int) -> None:
+    await page.set_viewport_size({"width": width, "height": 740})
+    names = ["orders", "effects", "reaper", *(f"pool-{number}" for number in range(9))]
+    async with all_spoken(site, *(of(name, lag_ready=12_345_678, eta_seconds=None) for name in names)):
+        await page.goto(site.url)
+        await expect(page.locator("#pools label")).to_have_count(12)
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        await page.locator("#pools").get_by_text("reaper").click()  # the last one, reached by scrolling
+        await expect(page.get_by_role("radio", name="reaper")).to_be_checked()
 
 
 async def test_nothing_is_loaded_from_elsewhere(page: Page, site: Site) -> None:

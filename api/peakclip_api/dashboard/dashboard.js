@@ -15,7 +15,7 @@ const GLYPHS = {
 };
 
 const pools = new Map(); // name -> {status, arrivedAt, rows}
-const memory = { chosen: null, slotSeconds: 0.5, historySeconds: 600, staleAfter: 5, offset: 0, linkLost: null, announced: null };
+const memory = { wanted: null, chosen: null, slotSeconds: 0.5, historySeconds: 600, staleAfter: 5, offset: 0, linkLost: null, announced: null };
 const charts = new Charts($("charts"), memory.historySeconds);
 const serverNow = () => Date.now() / 1000 + memory.offset;
 
@@ -79,30 +79,48 @@ function value(id, text, unit = "") {
 }
 
 function render() {
-  const names = [...pools.keys()].sort();
-  if (!pools.has(memory.chosen)) memory.chosen = names.includes("orders") ? "orders" : (names[0] ?? null);
-  renderPools(names);
+  const names = model.inOrder(pools.keys());
+  memory.chosen = pools.has(memory.wanted) ? memory.wanted : (names[0] ?? null);
   const now = serverNow();
+  const stateOf = (pool) => model.state(pool, now, memory.staleAfter, memory.linkLost);
+  const states = new Map(names.map((name) => [name, stateOf(pools.get(name))]));
+  renderPools(names, states);
   const pool = pools.get(memory.chosen) ?? null;
-  renderState(model.state(pool, now, memory.staleAfter, memory.linkLost), pool);
+  const others = names.filter((name) => name !== memory.chosen && states.get(name).verdict !== "fine");
+  renderState(states.get(memory.chosen) ?? stateOf(null), pool, others.map((name) => [name, states.get(name)]));
   const known = pool && now - pool.arrivedAt <= memory.staleAfter;
   renderNumbers(known ? pool.status : null, pool?.rows ?? [], now);
   renderLink(pool, now);
   charts.update(pool?.rows ?? [], now);
 }
 
-function renderPools(names) {
-  const select = $("pool");
-  if (select.dataset.names !== names.join("\n")) {
-    select.dataset.names = names.join("\n");
-    select.replaceChildren(...names.map((name) => new Option(name, name)));
+// A tab per pool, with its state: trouble in one of them is seen whichever is open.
+function renderPools(names, states) {
+  const tabs = $("pools");
+  if (tabs.dataset.names !== names.join("\n")) {
+    tabs.dataset.names = names.join("\n");
+    tabs.replaceChildren(tabs.firstElementChild, ...names.map(newTab));
   }
-  if (select.value !== memory.chosen) select.value = memory.chosen;
-  $("pools").hidden = names.length < 2;
+  for (const input of tabs.querySelectorAll("input")) {
+    const found = states.get(input.value);
+    const [label, note] = [input.parentElement, input.parentElement.lastElementChild];
+    Object.assign(label.dataset, { state: found.key, verdict: found.verdict });
+    const text = model.tab(found, pools.get(input.value));
+    if (note.textContent !== text) note.textContent = text;
+    if (input.checked !== (input.value === memory.chosen)) input.checked = input.value === memory.chosen;
+  }
+  tabs.hidden = names.length < 2;
   write("pool-name", names.length === 1 ? names[0] : "");
 }
 
-function renderState(found, pool) {
+function newTab(name) {
+  const label = document.createElement("label");
+  const input = Object.assign(document.createElement("input"), { type: "radio", name: "pool", value: name, className: "visually-hidden" });
+  label.append(input, Object.assign(document.createElement("span"), { textContent: name }), document.createElement("small"));
+  return label;
+}
+
+function renderState(found, pool, others) {
   const plate = $("plate");
   plate.dataset.state = found.key;
   plate.dataset.verdict = found.verdict;
@@ -110,11 +128,12 @@ function renderState(found, pool) {
   write("sentence", found.sentence);
   write("verdict", model.VERDICTS[found.verdict]);
   $("glyph").lastElementChild.setAttribute("d", GLYPHS[found.key]);
-  const announced = `${found.word}. ${model.VERDICTS[found.verdict]}.`;
-  if (memory.announced !== announced) write("announce", `${announced} ${found.sentence}`);
+  const elsewhere = others.map(([name, { word, verdict }]) => ` ${name}: ${word}. ${model.VERDICTS[verdict]}.`).join("");
+  const announced = `${found.word}. ${model.VERDICTS[found.verdict]}.${elsewhere}`;
+  if (memory.announced !== announced) write("announce", `${found.word}. ${model.VERDICTS[found.verdict]}. ${found.sentence}${elsewhere}`);
   memory.announced = announced;
   const left = pool && found.key !== "unknown" ? ` ${model.count(model.backlog(pool.status))}` : "";
-  const title = `${found.verdict === "fine" ? "" : "! "}${found.word}${left} · Peakclip`;
+  const title = `${found.verdict === "fine" && !others.length ? "" : "! "}${found.word}${left} · Peakclip`;
   if (document.title !== title) document.title = title;
 }
 
@@ -137,8 +156,7 @@ function renderNumbers(status, rows, now) {
   value("processed", model.count(known ? status.processed_total : null));
   write("processed-note", known && status.average_processing_seconds != null ? `${(status.average_processing_seconds * 1000).toFixed(0)} ms each` : "");
   value("failed", model.count(known ? status.failed_total : null));
-  const lately = known ? model.failedLately(rows) : null;
-  write("failed-note", lately == null ? "" : lately ? `${model.count(lately)} in last minute` : "none in last minute");
+  write("failed-note", known ? model.failedNote(status, rows) : "");
   write("reason", known ? model.decision(status) : "unknown");
   renderGauge(status);
   renderPips(status);
@@ -227,9 +245,23 @@ function onDown(failures) {
   render();
 }
 
-$("pool").addEventListener("change", (event) => {
-  memory.chosen = event.target.value;
+// The pool is in the address, so that a reload or a link shows the same one.
+function choose(name) {
+  memory.wanted = name;
   render();
+}
+$("pools").addEventListener("change", (event) => {
+  history.replaceState(null, "", `#${encodeURIComponent(event.target.value)}`);
+  choose(event.target.value);
 });
+const inAddress = () => {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return ""; // a stray % in a link
+  }
+};
+addEventListener("hashchange", () => choose(inAddress()));
+memory.wanted = inAddress();
 new Stream("v1/status/stream", "v1/status", { history: onHistory, status: onStatus, up: onUp, down: onDown });
 setInterval(render, 1000);

@@ -1,17 +1,23 @@
 // What the numbers mean, in words. Pure: no clock, no document. Unknown is null and is never shown as zero.
 
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
 const tenths = new Intl.NumberFormat("en-US", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const clockFormat = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 const STALLED_AFTER = 10; // seconds without one finished order while there is a backlog
-const BACKLOG_SECONDS = 2; // up to this much work at the limit is keeping up, more is draining
+const BACKLOG_SECONDS = 2; // up to this much work at the limit is keeping up if none of it is old, more is draining
 
 export const count = (value) => (value == null ? "unknown" : whole.format(value));
 export const rate = (value) => (value == null ? "unknown" : (value >= 1000 ? whole : tenths).format(value));
 export const limit = (value) => (Number.isInteger(value) ? whole : tenths).format(value);
 export const clock = (epochSeconds) => clockFormat.format(epochSeconds * 1000);
-const orders = (value) => `${count(value)} ${value === 1 ? "order" : "orders"}`;
+
+// What a pool works on: one of it, several of it.
+const NOUNS = { orders: ["order", "orders"], effects: ["event", "events"], reaper: ["unpaid order", "unpaid orders"] };
+const nouns = (status) => NOUNS[status.pool] ?? ["message", "messages"];
+const things = (value, status) => `${count(value)} ${nouns(status)[value === 1 ? 0 : 1]}`;
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 export function duration(seconds) {
   const total = Math.max(0, Math.round(seconds));
@@ -101,22 +107,47 @@ export function state(pool, now, staleAfter, linkLost) {
 function running(status, rows) {
   const left = backlog(status);
   if (left == null) return said("unknown", "act", "The controller cannot read the backlog. It holds what it has.");
-  if (status.paused) return said("paused", "look", `${orders(left)} waiting. Nothing starts until the pool is resumed.`);
+  if (status.paused) return said("paused", "look", `${things(left, status)} waiting. Nothing starts until the pool is resumed.`);
   const stalled = stalledFor(rows, status);
   if (stalled >= Math.max(STALLED_AFTER, 3 / status.effective_per_second))
-    return said("stalled", "act", `${orders(left)} waiting, and none has finished for ${duration(stalled)}.`);
-  if (left > Math.max(1, status.effective_per_second * BACKLOG_SECONDS)) return draining(status, left);
-  if (left === 0 && status.arrival_per_second === 0) return said("idle", "fine", "Nothing is waiting and nothing arrives.");
-  return said("keeping-up", "fine", "Orders are worked on as they arrive.");
+    return said("stalled", "act", `${things(left, status)} waiting, and none has finished for ${duration(stalled)}.`);
+  const late = left > 0 && status.oldest_seconds > Math.max(STALLED_AFTER, 3 / status.effective_per_second);
+  if (late || left > Math.max(1, status.effective_per_second * BACKLOG_SECONDS)) return draining(status, left);
+  if (left === 0 && status.arrival_per_second === 0) return said("idle", "fine", `Nothing is waiting and nothing arrives.${delayed(status)}`);
+  return said("keeping-up", "fine", `${capital(nouns(status)[1])} are worked on as they arrive.${delayed(status)}`);
+}
+
+// Those that failed wait for their next attempt beside the line, not in it.
+function delayed(status) {
+  if (!(status.lag_delayed > 0)) return "";
+  return ` ${things(status.lag_delayed, status)} ${status.lag_delayed === 1 ? "waits" : "wait"} for another attempt.`;
+}
+
+// What a pool's tab says beside its name: what is to be looked at, or else the backlog.
+export function tab(found, pool) {
+  if (found.verdict !== "fine") return VERDICTS[found.verdict];
+  return compact.format(backlog(pool.status));
+}
+
+// Where people expect it: orders first, the others by name.
+export const inOrder = (names) => [...names].sort((a, b) => (b === "orders") - (a === "orders") || (a < b ? -1 : 1));
+
+// Below the failed attempts: those of the last minute, and those that wait for another one.
+export function failedNote(status, rows) {
+  const lately = failedLately(rows);
+  const waiting = status.lag_delayed === 0 ? "" : `${count(status.lag_delayed)} delayed`;
+  if (lately == null) return waiting;
+  const number = lately ? count(lately) : "none";
+  return waiting ? `${number} lately, ${waiting}` : `${number} in last minute`;
 }
 
 function draining(status, left) {
   const gain = net(status);
   if (status.eta_seconds != null)
-    return said("draining", "fine", `${orders(left)} left, empty in ${duration(status.eta_seconds)}.`);
+    return said("draining", "fine", `${things(left, status)} left, empty in ${duration(status.eta_seconds)}.`);
   if (gain != null && gain < 0)
-    return said("draining", "look", `${orders(left)} waiting and ${rate(-gain)} more every second.`);
-  return said("draining", "look", `${orders(left)} waiting. When it ends is not known yet.`);
+    return said("draining", "look", `${things(left, status)} waiting and ${rate(-gain)} more every second.`);
+  return said("draining", "look", `${things(left, status)} waiting. When it ends is not known yet.`);
 }
 
 const WORDS = { unknown: "Unknown", paused: "Paused", stalled: "Stalled", draining: "Draining", idle: "Idle", "keeping-up": "Keeping up" };
