@@ -106,7 +106,7 @@ class OpenTelemetry:
             name,
             within,
             SpanKind[kind.upper()],
-            links=[trace.Link(one) for one in linked if one.trace_flags.sampled],
+            links=[trace.Link(one) for one in linked],
         )
         has_parent = trace.get_current_span(within).get_span_context().is_valid
         return RecordedSpan(span, lasting=lasting, has_parent=has_parent)

@@ -166,6 +166,27 @@ async def test_a_stop_answers_what_was_received_and_takes_nothing_more(
         await client.request("$SRV.PING.tested", b"")
 
 
+async def test_a_stop_waits_for_a_request_that_is_being_worked_on(
+    service: MicroService, client: JetStream, desk: Desk
+) -> None:
+    slow = asyncio.create_task(ask(client, b"slow"))
+    await until(lambda: desk.waiting)
+    stopping = asyncio.create_task(service.stop())
+
+    async def refused() -> bool:
+        try:
+            await ask(client, b"fast", 0.5)
+        except UnavailableError:
+            return True
+        return False
+
+    await until(refused)
+    assert not stopping.done()
+    desk.open.set()
+    assert (await slow).data == b"answer to slow"
+    await stopping
+
+
 async def test_a_publication_without_an_address_for_the_answer_is_no_request(
     service: MicroService, client: JetStream
 ) -> None:

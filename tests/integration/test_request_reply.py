@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import AsyncIterator
 from typing import Any
@@ -237,6 +238,40 @@ async def test_without_postgresql_known_orders_are_told_and_the_rest_is_not_know
         return bool(await order_of(client, NOBODYS) == 404)
 
     await until(back)
+
+
+async def test_an_api_that_stops_answers_first_what_it_was_asked(
+    js: JetStream, database: Any, client: JetStream, nats_url: str, fresh_database_url: str
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        api = await stack.enter_async_context(api_process(nats_url, fresh_database_url))
+        async with database.acquire() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute("lock table orders")  # whoever reads it waits
+            asked = asyncio.create_task(order_of(client, NOBODYS))
+            await until(lambda: waits_for_a_lock(connection))
+            stopping = asyncio.create_task(stack.aclose())
+            await until(lambda: gone(client))
+            assert not stopping.done()
+            assert js.connected
+            await transaction.rollback()
+        assert await asked == 404
+        await stopping
+    assert api.service.failure is None
+
+
+async def waits_for_a_lock(connection: Any) -> bool:
+    return bool(await connection.fetchval("select count(*) from pg_locks where not granted"))
+
+
+async def gone(client: JetStream) -> bool:
+    """Nobody takes requests any more."""
+    try:
+        await client.request("peakclip.providers.get", b"{}", timeout_seconds=1.0)
+    except UnavailableError:
+        return True
+    return False
 
 
 async def test_a_stopped_api_is_gone_at_once(

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from pools import drain, orders_pool, relay
+from pools import drain, effects_pool, orders_pool, relay
 from support import Api, api_process, new_name, sale_request, store_frame, store_keys, until
 
 from peakclip import store, topology, tracing
@@ -68,11 +68,16 @@ async def api(
 
 @contextlib.asynccontextmanager
 async def running(js: JetStream, database_url: str) -> AsyncIterator[None]:
-    """Relay and a worker, in this process. Their connections are made now, so that they are watched."""
-    await set_pace(js, topology.ORDERS_POOL, limit_per_second=5_000)
+    """Relay and workers, in this process. Their connections are made now, so that they are watched."""
+    for pool in (topology.ORDERS_POOL, topology.EFFECTS_POOL):
+        await set_pace(js, pool, limit_per_second=5_000)
     database = await store.connect(database_url, max_size=4)
     try:
-        async with relay(js, database), drain(js, orders_pool(js, database), topology.ORDERS_POOL):
+        async with (
+            relay(js, database),
+            drain(js, orders_pool(js, database), topology.ORDERS_POOL),
+            drain(js, effects_pool(js, database), topology.EFFECTS_POOL),
+        ):
             yield
     finally:
         database.terminate()
@@ -125,7 +130,8 @@ async def test_one_trace_leads_from_the_request_to_the_event(
     order_id = await buy(api, sale, {"traceparent": CALLER})
     async with running(js, fresh_database_url):
         event = await event_of(js, order_id)
-        await until(lambda: any(ids(one)[0] == TRACE for one in seen.named("publish outbox")))
+        for last in ("publish outbox", "process effects"):
+            await until(lambda name=last: any(ids(one)[0] == TRACE for one in seen.named(name)))
     mine = {one.name: one for one in seen.get_finished_spans() if ids(one)[0] == TRACE}
     accept = mine[ACCEPT]
     assert (parent_id(accept), accept.kind) == ("b7ad6b7169203331", SpanKind.SERVER)
@@ -133,10 +139,11 @@ async def test_one_trace_leads_from_the_request_to_the_event(
     assert accept.attributes["http.response.status_code"] == 202
     assert event.headers["traceparent"] == f"00-{TRACE}-{ids(accept)[1]}-01"
     assert accept.context is not None
-    for name in ("relay orders", "process orders", "publish outbox"):
+    for name in ("relay orders", "process orders", "publish outbox", "process effects"):
         assert parent_id(mine[name]) == ids(accept)[1]
         assert [link.context.span_id for link in mine[name].links] == [accept.context.span_id]
     assert parent_id(mine["drain_seckill"]) == ids(mine["process orders"])[1]
+    assert parent_id(mine["apply_effects"]) == ids(mine["process effects"])[1]
     assert parent_id(mine["delete_outbox"]) == ids(mine["publish outbox"])[1]
     statement = mine["drain_seckill"].attributes
     assert statement is not None
