@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +15,9 @@ from peakclip.service import Service, run_service
 from peakclip_worker.consumer import Drain
 from peakclip_worker.pools import POOLS, Given
 from peakclip_worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from peakclip_worker.deliveries import Sender
 
 
 @click.command()
@@ -31,15 +36,30 @@ async def work(settings: WorkerSettings, service: Service) -> None:
         service.check("nats", lambda: js.connected)
         database = await store.connect(settings.database_url, min_size=1, max_size=2)
         stack.push_async_callback(database.close)
+        sender = await _sender(stack, settings, database)
+        wake = sender.wake.set if sender is not None else lambda: None
         limiter = Limiter(js, settings.pool)
         service.spawn("limiter", limiter.run())
         drain = Drain(
             js,
             js.pull(topology.POOLS[settings.pool].stream, settings.pool),
             limiter,
-            POOLS[settings.pool](Given(database, js, settings)),
+            POOLS[settings.pool](Given(database, js, settings, wake)),
             settings.pool,
         )
         service.spawn("telemetry", drain.publish_telemetry())
         service.ready()
-        await drain.run(service)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(drain.run(service), name="drain")
+            if sender is not None:
+                tasks.create_task(sender.run(service), name="sender")
+
+
+async def _sender(stack: contextlib.AsyncExitStack, settings: WorkerSettings, database: Any) -> Sender | None:
+    """Deliveries go out from the workers that write them; the others need none of this."""
+    if settings.pool != topology.EFFECTS_POOL:
+        return None
+    from peakclip_worker.channels.configured import open_channels
+    from peakclip_worker.deliveries import Sender
+
+    return Sender(database, await stack.enter_async_context(open_channels(settings)))

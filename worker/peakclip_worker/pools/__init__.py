@@ -26,6 +26,7 @@ class Given:
     database: Any  # a pool of connections
     js: JetStream
     settings: WorkerSettings
+    wake_senders: Callable[[], None] = lambda: None  # there may be deliveries
 
 
 def _orders(given: Given) -> Pool:
@@ -37,7 +38,7 @@ def _orders(given: Given) -> Pool:
 def _effects(given: Given) -> Pool:
     from peakclip_worker.pools.effects import ApplyEffects
 
-    return _batches(topology.EFFECTS_POOL, given, ApplyEffects(given.database, given.js))
+    return _batches(topology.EFFECTS_POOL, given, ApplyEffects(given.database, given.js, given.wake_senders))
 
 
 def _reaper(given: Given) -> Pool:
