@@ -1,6 +1,6 @@
 // The customer's side: what is on sale, and what has become of one's orders.
 
-import { LIVE, money, count, saleState } from "./model.js";
+import { LIVE, clock, count, money, saleState } from "./model.js";
 import { Services } from "./services.js";
 import { $, announce, make, orderCard, sync, tick, toast } from "./view.js";
 
@@ -112,7 +112,7 @@ export class Customer {
       make("h2", {}, sale.product),
       make("p", { class: "price" }, money(sale.price_cents)),
       make("div", { class: "bar", "aria-hidden": "true" }, bar),
-      make("p", { class: "quiet" }, `${count(sale.available)} of ${count(sale.stock)} left · ${sale.per_customer_limit} each · pay within ${Math.round(sale.pay_within_seconds / 6) / 10} min`),
+      make("p", { class: "quiet" }, `${count(sale.available)} of ${count(sale.stock)} left · ${sale.per_customer_limit} each · pay within ${clock(sale.pay_within_seconds)}`),
       make("p", { class: "quiet window" }, words),
       make("div", { class: "buttons" }, most > 1 ? quantity : null,
         make("button", { type: "button", class: "act", disabled: !open || busy, "data-action": "buy", onclick: () => this.buy(sale, Number(quantity.value) || 1) }, busy ? "Ordering…" : "Buy")));

@@ -30,7 +30,7 @@ async function enter(key, customer) {
   if (me.role === "admin") throw new Problem(403, "forbidden", "An admin's key neither buys nor serves. Take a customer's or a provider's.");
   if (me.role === "service" && !customer) {
     $("name-row").hidden = false;
-    $("customer").focus();
+    $("customer-name").focus();
     throw new Problem(400, "customer-required", "Say who you are.");
   }
   sessionStorage.setItem("key", key);
@@ -41,7 +41,7 @@ async function enter(key, customer) {
 async function open(api, me, customer) {
   const side = me.role === "provider" ? "provider" : "customer";
   $("gate").hidden = true;
-  document.querySelector(`main#${side}`).hidden = false;
+  $(side).hidden = false;
   $("role").textContent = side === "provider" ? `provider ${me.subject}` : (customer || me.subject);
   document.title = side === "provider" ? "Peakclip provider" : "Peakclip shop";
   for (const id of ["leave", "link"]) $(id).hidden = false;
@@ -82,7 +82,7 @@ $("leave").addEventListener("click", () => {
 $("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   try {
-    await enter($("key").value.trim(), document.forms["key-form"].elements.customer.value.trim());
+    await enter($("key").value.trim(), $("customer-name").value.trim());
   } catch (problem) {
     gate(problem.status === 401 ? "This key is not known or was revoked." : problem.message);
   }

@@ -54,7 +54,7 @@ def command(data: Path, customer: str, stock: int, pay_within: int) -> None:
 
 
 async def open_shop(credentials: dict[str, str], customer: str, stock: int, pay_within: int) -> Links:
-    """Creates it all through the API. Raises AccessError where the stack does not answer."""
+    """Creates it all through the API, a new sale each time, the rest once. Raises AccessError where the stack does not answer."""
     url, admin = credentials["url"], credentials["admin"]
     now = datetime.now(UTC)
     sale = await post(url, "/v1/sales", admin, {
@@ -64,16 +64,19 @@ async def open_shop(credentials: dict[str, str], customer: str, stock: int, pay_
     })  # fmt: skip
     place = {"latitude": _PLACE[0], "longitude": _PLACE[1]}
     provider = await post(
-        url, "/v1/providers", admin, {"name": "Grooming by Grace", "radius_m": 10_000, **place}
-    )
+        url, "/v1/providers", admin, {"name": "Grooming by Grace", "radius_m": 10_000, **place},
+        idempotency_key="shop",
+    )  # fmt: skip
     package = await post(
         url, "/v1/service-packages", admin,
-        {"name": "A walk in the park", "price_cents": 2500, "duration_minutes": 45},
+        {"name": "A walk in the park", "price_cents": 2500, "duration_minutes": 45}, idempotency_key="shop",
     )  # fmt: skip
     pet = await post(
-        url, "/v1/pets", credentials["service"], {"name": "Lovelace", "species": "dog"}, customer=customer
-    )
-    await post(url, "/v1/customers", admin, {"customer_id": customer, "name": customer.title(), **place})
+        url, "/v1/pets", credentials["service"], {"name": "Lovelace", "species": "dog"},
+        customer=customer, idempotency_key=f"shop-{customer}",
+    )  # fmt: skip
+    profile = {"customer_id": customer, "name": customer.title(), **place}
+    await post(url, "/v1/customers", admin, profile, idempotency_key=f"shop-{customer}")
     keys = {"customer": (new_key(), customer), "provider": (new_key(), provider["provider_id"])}
     pool = await store.connect(credentials["database_url"], max_size=1)
     try:

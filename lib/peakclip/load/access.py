@@ -76,10 +76,17 @@ async def create_sale(url: str, admin_key: str, *, stock: int, now: datetime | N
 
 
 async def post(
-    url: str, path: str, key: str, body: Mapping[str, Any], *, customer: str | None = None
+    url: str,
+    path: str,
+    key: str,
+    body: Mapping[str, Any],
+    *,
+    customer: str | None = None,
+    idempotency_key: str | None = None,
 ) -> dict[str, Any]:
     """Creates something through the API; returns the answer. Raises AccessError if it is refused."""
-    headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": f"cli-{secrets.token_hex(8)}"}
+    idempotency_key = idempotency_key or f"cli-{secrets.token_hex(8)}"
+    headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": idempotency_key}
     if customer is not None:
         headers["Peakclip-Customer"] = customer
     try:
