@@ -54,7 +54,7 @@ def command(data: Path, customer: str, stock: int, pay_within: int) -> None:
 
 
 async def open_shop(credentials: dict[str, str], customer: str, stock: int, pay_within: int) -> Links:
-    """Creates it all through the API, a new sale each time, the rest once. Raises AccessError where the stack does not answer."""
+    """Creates it all through the API: a new sale each time, the rest once. Raises AccessError."""
     url, admin = credentials["url"], credentials["admin"]
     now = datetime.now(UTC)
     sale = await post(url, "/v1/sales", admin, {
