@@ -63,7 +63,6 @@ class JetStreamDelayed:
         """Raises PeakclipError when it cannot be counted."""
         now = self._clock()
         if self._seen is None or now - self._seen[0] >= _LOOK_SECONDS:
-            self._seen = None
             waiting, due = await asyncio.gather(self._waiting(), self._due())
             self._seen = (now, waiting + due)
         return self._seen[1]
