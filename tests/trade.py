@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from pools import drain, orders_pool, relay
 from support import ADMIN_KEY, SERVICE_KEY, TENANT, Answer, Api, new_name
 
+from peakclip import topology
 from peakclip.credentials import store_key
+from peakclip.jetstream import JetStream
+from peakclip.limiter.pace import set_pace
 
 PLACE = (52.52, 13.405)  # Berlin
-_numbers = itertools.count()
+
+
+@contextlib.asynccontextmanager
+async def line_at_work(js: JetStream, database: Any, rate: float = 500) -> AsyncIterator[None]:
+    """Relay and one worker of the pool `orders`."""
+    await set_pace(js, topology.ORDERS_POOL, limit_per_second=rate)
+    async with (
+        relay(js, database),
+        drain(js, orders_pool(js, database), topology.ORDERS_POOL),
+    ):
+        yield
 
 
 @dataclass(frozen=True)
@@ -86,3 +101,20 @@ class Shop:
 
     async def status(self, order_id: str) -> str:
         return str((await self.api.call("GET", f"/v1/orders/{order_id}", key=ADMIN_KEY)).body["status"])
+
+
+async def insert_orders(
+    database: Any, count: int, *, customer: str = "ann", status: str = "created", **columns: Any
+) -> list[str]:
+    """Rows of seven different moments, as nobody has made them. Ids, newest first."""
+    names = "".join(f", {name}" for name in columns)
+    values = "".join(f", ${place}" for place in range(3, 3 + len(columns)))
+    rows = await database.fetch(
+        "insert into orders (order_id, tenant, customer_id, status, fingerprint, accepted_at, committed_at"
+        f"{names}) select gen_random_uuid(), '{TENANT}', $1, $2, 'f', now(),"
+        f" timestamptz '2026-01-01 00:00:00.000001Z' + make_interval(secs => n % 7){values}"
+        f" from generate_series(1, {count}) n returning order_id, committed_at",
+        customer, status, *columns.values(),
+    )  # fmt: skip
+    rows = sorted(rows, key=lambda row: (row["committed_at"], row["order_id"].bytes), reverse=True)
+    return [str(row["order_id"]) for row in rows]

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from pools import drain, orders_pool, relay
 from support import (
     ADMIN_KEY,
     CUSTOMER_KEY,
@@ -23,7 +22,7 @@ from support import (
     insert_sale,
     until,
 )
-from trade import PLACE, Shop
+from trade import PLACE, Shop, insert_orders, line_at_work
 
 from peakclip import messages, topology
 from peakclip.jetstream import JetStream
@@ -46,26 +45,9 @@ async def framed(js: JetStream) -> list[messages.Order]:
     state = await js.stream_state(topology.INTAKE)
     found = []
     for seq in range(state.first_seq, state.last_seq + 1):
-        frame = await js.get_message(topology.INTAKE, seq)
+        frame = await js.message_from(topology.INTAKE, seq)
         found += decode_frame(frame.payload)
     return found
-
-
-def with_processes(js: JetStream, database: Any) -> Any:
-    """Relay and a worker."""
-
-    class _Both:
-        async def __aenter__(self) -> None:
-            self._relay = relay(js, database)
-            await self._relay.__aenter__()
-            self._drain = drain(js, orders_pool(js, database), topology.ORDERS_POOL)
-            await self._drain.__aenter__()
-
-        async def __aexit__(self, *failure: Any) -> None:
-            await self._drain.__aexit__(*failure)
-            await self._relay.__aexit__(*failure)
-
-    return _Both()
 
 
 # -- at once -----------------------------------------------------------------------------------------------
@@ -194,6 +176,7 @@ async def test_an_order_at_once_needs_no_nats(shop: Shop, nats_server: Any) -> N
         assert (await place(shop, body, **ASYNC)).kind == "queue-unavailable"
     finally:
         await nats_server.start()
+    await until(lambda: shop.api.app[keys.JS].connected)
 
 
 # -- through the line --------------------------------------------------------------------------------------
@@ -218,7 +201,7 @@ async def test_an_order_through_the_line_is_queued_and_then_created(shop: Shop, 
         "eta_seconds": None,
     }  # fmt: skip
     assert (await shop.api.call("GET", path, key=PROVIDER_KEY)).kind == "order-not-found"
-    async with with_processes(js, shop.database):
+    async with line_at_work(js, shop.database):
         await until(lambda: shop.database.fetchval("select count(*) from orders"))
     created = (await shop.api.call("GET", path)).body
     assert created["status"] == "created"
@@ -231,7 +214,7 @@ async def test_an_order_whose_pet_goes_while_it_waits_is_rejected(shop: Shop, js
     body = await shop.booking()
     answer = await place(shop, body, **ASYNC)
     await shop.api.call("DELETE", f"/v1/pets/{body['pet_id']}", headers={"Peakclip-Customer": "ann"})
-    async with with_processes(js, shop.database):
+    async with line_at_work(js, shop.database):
         await until(lambda: shop.database.fetchval("select count(*) from orders"))
     seen = (await shop.api.call("GET", answer.headers["Location"])).body
     assert (seen["status"], seen["reason"]) == ("rejected", "unknown-pet")
@@ -263,7 +246,7 @@ async def test_at_once_and_through_the_line_at_the_same_time_is_one_order(shop: 
     )
     assert {answer.status for answer in answers} <= {201, 202}
     assert {answer.body["order_id"] for answer in answers} == {messages.order_id(TENANT, "k1")}
-    async with with_processes(js, shop.database):
+    async with line_at_work(js, shop.database):
         await until(lambda: _finished(js))
     assert await shop.database.fetchval("select count(*) from orders") == 1
     assert await shop.database.fetchval("select count(*) from dead_letters") == 0
@@ -306,48 +289,7 @@ async def test_what_the_client_prefers(shop: Shop) -> None:
         assert ("Preference-Applied" in answer.headers) == (status == 202)
 
 
-async def test_a_burst_reads_pet_and_package_once(shop: Shop) -> None:
-    """And with different pets as many as wait together, not one by one."""
-    package = await shop.package()
-    pets = [await shop.pet(f"c{number}") for number in range(40)]
-    asked: list[str] = []
-
-    class Counted:
-        async def fetch(self, statement: str, *arguments: Any) -> Any:
-            asked.append(statement)
-            return await shop.database.fetch(statement, *arguments)
-
-    from peakclip_api.bookings import Bookable
-
-    shop.api.app._state[keys.BOOKABLE] = Bookable(Counted(), asyncio.get_running_loop().time)
-    body = {"service_package_id": package, "service_date": "2026-12-24T10:00:00Z"}
-    for _ in range(2):
-        answers = await asyncio.gather(
-            *(place(shop, {**body, "pet_id": pet}, f"c{n}", **ASYNC) for n, pet in enumerate(pets))
-        )
-        assert {answer.status for answer in answers} == {202}
-    assert asked.count(query("find_pets")) < 10
-    assert asked.count(query("find_service_packages")) < 5
-
-
 # -- reading and lists -------------------------------------------------------------------------------------
-
-
-async def insert_orders(
-    database: Any, count: int, *, customer: str = "ann", status: str = "created", **columns: Any
-) -> list[str]:
-    """Rows of seven different moments. Ids, newest first."""
-    names = "".join(f", {name}" for name in columns)
-    values = "".join(f", ${place}" for place in range(3, 3 + len(columns)))
-    rows = await database.fetch(
-        "insert into orders (order_id, tenant, customer_id, status, fingerprint, accepted_at, committed_at"
-        f"{names}) select gen_random_uuid(), '{TENANT}', $1, $2, 'f', now(),"
-        f" timestamptz '2026-01-01 00:00:00.000001Z' + make_interval(secs => n % 7){values}"
-        f" from generate_series(1, {count}) n returning order_id, committed_at",
-        customer, status, *columns.values(),
-    )  # fmt: skip
-    rows = sorted(rows, key=lambda row: (row["committed_at"], row["order_id"].bytes), reverse=True)
-    return [str(row["order_id"]) for row in rows]
 
 
 async def listed(api: Api, query_: str = "", key: str = ADMIN_KEY, customer: str | None = None) -> list[str]:

@@ -12,6 +12,7 @@ from aiohttp import web
 from peakclip import messages
 from peakclip.messages import Booking, Order
 from peakclip.store import query
+from peakclip.tracing import current_traceparent
 from peakclip_api import fields as f
 from peakclip_api import keys
 from peakclip_api.accept import Accepted
@@ -22,7 +23,6 @@ from peakclip_api.ownership import named_customer, order_not_found, sees
 from peakclip_api.paging import answer_page, page_of
 from peakclip_api.prints import fingerprint
 from peakclip_api.problems import Problem, invalid, key_reused
-from peakclip_api.trace_context import traceparent_of
 
 MAX_QUANTITY: Final = 1_000
 STATUSES: Final = (
@@ -112,7 +112,7 @@ async def _ordered(request: web.Request) -> Order:
         quantity=1,
         fingerprint=print_,
         accepted_at=time.time(),
-        traceparent=traceparent_of(request.headers),
+        traceparent=current_traceparent(),
         booking=Booking(**msgspec.to_builtins(wanted)),
     )
 

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from peakclip.store import query
+from peakclip.tracing import current_traceparent
 from peakclip_api import fields as f
 from peakclip_api import keys
 from peakclip_api.auth import credential_of, customer_of, require_role
@@ -18,7 +19,6 @@ from peakclip_api.paging import answer_page, page_of
 from peakclip_api.prints import derived_id, fingerprint
 from peakclip_api.problems import Problem, key_reused
 from peakclip_api.routes.transitions import still_queued
-from peakclip_api.trace_context import traceparent_of
 
 SHOWN: Final = (
     "review_id", "order_id", "customer_id", "provider_id", "rating", "comment", "created_at", "reply", "replied_at",
@@ -56,7 +56,7 @@ async def create_review(request: web.Request) -> web.Response:
     print_ = fingerprint(key, customer_id.encode() + b"\0" + msgspec.json.encode(wanted))
     row = await app[keys.POOL].fetchrow(
         query("create_review"), review_id, credential.tenant, wanted.order_id, customer_id, wanted.rating,
-        wanted.comment, print_, traceparent_of(request.headers),
+        wanted.comment, print_, current_traceparent(),
     )  # fmt: skip
     outcome = row["outcome"]
     if outcome == "not-found":
@@ -87,7 +87,7 @@ async def reply_to_review(request: web.Request) -> web.Response:
         credential.tenant,
         credential.subject if credential.role == "provider" else None,
         wanted.text,
-        traceparent_of(request.headers),
+        current_traceparent(),
     )
     if row["outcome"] == "not-found":
         raise _not_found()
@@ -109,10 +109,7 @@ async def list_provider_reviews(request: web.Request) -> web.Response:
     credential = await credential_of(request, app[keys.KEYS])
     page = page_of(request)
     provider_id = request.match_info["provider_id"]
-    known = provider_id.isprintable() and await app[keys.POOL].fetchrow(
-        query("find_provider"), provider_id, credential.tenant
-    )
-    if not known:
+    if not provider_id.isprintable() or not await app[keys.LOOKUP].provider(credential.tenant, provider_id):
         raise Problem(404, "provider-not-found", "There is no such provider.")
     rows = await app[keys.POOL].fetch(
         query("list_provider_reviews"), credential.tenant, *page.keys, provider_id

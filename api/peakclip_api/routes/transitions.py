@@ -13,6 +13,7 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from peakclip.store import query
+from peakclip.tracing import current_traceparent
 from peakclip_api import fields as f
 from peakclip_api import keys
 from peakclip_api.auth import Credential, credential_of, require_role
@@ -20,7 +21,6 @@ from peakclip_api.body import decode_body, optional_key
 from peakclip_api.ownership import named_customer, order_not_found, sees
 from peakclip_api.problems import Problem, invalid
 from peakclip_api.routes.orders import answer_order, order_id_of
-from peakclip_api.trace_context import traceparent_of
 
 ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "accept": ("provider", "admin", "service"),
@@ -76,7 +76,7 @@ async def _move(request: web.Request, credential: Credential, action: str, order
         provider_id,
         "cancelled-by-admin" if credential.role == "admin" else "cancelled-by-customer",
         digest,
-        traceparent_of(request.headers),
+        current_traceparent(),
     )
 
 
@@ -101,7 +101,7 @@ async def _pay(request: web.Request, credential: Credential, _action: str, order
         order_id,
         named_customer(request.headers, credential),
         uuid.uuid5(_PAYMENTS, name),
-        traceparent_of(request.headers),
+        current_traceparent(),
     )
 
 
