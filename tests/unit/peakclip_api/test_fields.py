@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import UNSET
+
+from peakclip_api import fields as f
+from peakclip_api.problems import Problem
+
+
+def fits(kind: Any, value: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (f.Id, ["a", "A-_9", "x" * 64], ["", "a b", "x" * 65, "a\n", "ä", "a.b"]),
+        (f.Name, ["x", "x" * 200, "ä\n"], ["", "x" * 201, "a\0"]),
+        (f.Email, [None, "a@b", "a.b+c@x-y.example.org"], ["", "a", "a@b\n", "a@b c", "@b", "a@", "a@b\r\nBcc: c@d"]),
+        (f.WebhookUrl, [None, "https://a", "http://a.b:80/x?y=z#"], ["", "ftp://a", "https://", "https://a b", "//a",
+                                                                    "https://a/\n", "https://u:p@a/"]),
+        (f.Latitude, [-90, 90, 0.5, 0], [-90.001, 90.001, "1", None]),
+        (f.Longitude, [-180, 180], [-180.001, 180.001]),
+        (f.Text, ["x"], ["", "\0", "x" * 2_001]),
+        (f.OptionalText, [None, "", "x" * 2_000], ["\0", "x" * 2_001]),
+    ],
+)  # fmt: skip
+def test_bounds(kind: Any, good: list[Any], bad: list[Any]) -> None:
+    assert [value for value in good if not fits(kind, value)] == []
+    assert [value for value in bad if fits(kind, value)] == []
+
+
+@pytest.mark.parametrize(
+    ("latitude", "longitude", "whole"),
+    [
+        (1.0, 2.0, True), (0.0, 0.0, True), (None, None, True), (UNSET, UNSET, True), (1.0, None, False),
+        (None, 1.0, False), (1.0, UNSET, False), (UNSET, 1.0, False), (None, UNSET, False), (UNSET, None, False),
+    ],
+)  # fmt: skip
+def test_a_place_has_both(latitude: Any, longitude: Any, whole: bool) -> None:
+    if whole:
+        f.check_place(latitude, longitude)
+        return
+    with pytest.raises(Problem) as caught:
+        f.check_place(latitude, longitude)
+    assert caught.value.kind == "invalid-request"
+
+
+def test_a_window_closes_after_it_opens() -> None:
+    one, other = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    f.check_window(one, other)
+    for opens, closes, field in (
+        (other, one, "closes_at"), (one, one, "closes_at"), (one.replace(year=1999), other, "opens_at"),
+        (one, other.replace(year=9001), "closes_at"),
+    ):  # fmt: skip
+        with pytest.raises(Problem) as caught:
+            f.check_window(opens, closes)
+        assert caught.value.errors is not None
+        assert caught.value.errors[0]["field"] == field
