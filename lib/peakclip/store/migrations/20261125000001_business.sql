@@ -252,33 +252,36 @@ end $$;
 
 -- A payment was made. It wins if the order is unpaid, alive and not yet due; otherwise it is recorded with its refund.
 -- Outcomes: done, repeated (this payment has won before), lost, not-found.
+--
+-- The order is locked before anything is judged: the same payment twice at the deadline, the first one in time and not
+-- yet committed, would otherwise find the order unpaid and due, and refund the payment that wins.
 create function pay_order(
   p_tenant text, p_order_id uuid, p_customer_id text, p_payment_id uuid, p_traceparent text
 ) returns table (outcome text, found orders) language plpgsql as $$
 declare
   o orders;
+  v_now timestamptz;
 begin
-  update orders set status = case when status in ('created', 'pending_payment') then 'paid' else status end,
-                    paid_at = clock_timestamp(), payment_id = p_payment_id, version = version + 1
+  select * into o from orders
   where order_id = p_order_id and tenant = p_tenant and (p_customer_id is null or customer_id = p_customer_id)
-    and paid_at is null
-    and (status in ('created', 'accepted', 'started', 'completed')
-         or (status = 'pending_payment' and clock_timestamp() < expires_at))
-  returning * into o;
-  if found then
+  for update;
+  v_now := clock_timestamp();
+  if o.order_id is null then
+    return query select 'not-found', null::orders;
+  elsif o.payment_id = p_payment_id then
+    return query select 'repeated', o;
+  elsif o.paid_at is null
+    and (o.status in ('created', 'accepted', 'started', 'completed')
+         or (o.status = 'pending_payment' and v_now < o.expires_at))
+    and not exists (select from payments where payment_id = p_payment_id) then  -- what has lost stays lost
+    update orders set status = case when status in ('created', 'pending_payment') then 'paid' else status end,
+                      paid_at = v_now, payment_id = p_payment_id, version = version + 1
+    where order_id = p_order_id returning * into o;
     insert into payments (payment_id, kind, order_id, tenant, amount_cents)
     values (p_payment_id, 'payment', o.order_id, o.tenant, o.amount_cents);
     update sales set reserved = reserved - o.quantity, sold = sold + o.quantity where sale_id = o.sale_id;
     perform emit_order_event(o, 'paid', p_traceparent);
     return query select 'done', o;
-    return;
-  end if;
-  select * into o from orders
-  where order_id = p_order_id and tenant = p_tenant and (p_customer_id is null or customer_id = p_customer_id);
-  if not found then
-    return query select 'not-found', null::orders;
-  elsif o.payment_id = p_payment_id then
-    return query select 'repeated', o;
   else
     insert into payments (payment_id, kind, order_id, tenant, amount_cents)
     select p_payment_id, k.kind, o.order_id, o.tenant, o.amount_cents from unnest(array['payment', 'refund']) as k (kind)
