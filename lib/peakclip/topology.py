@@ -23,6 +23,7 @@ EXPIRY: Final = "EXPIRY"  # one message per unpaid order whose time is up, from 
 TIMERS: Final = (
     "TIMERS"  # schedules: retries that wait for their time, and the seconds in which orders expire
 )
+ADVISORIES: Final = "ADVISORIES"  # what the server gave up on, or was told to: a net under the dead letters
 PACE: Final = "PACE"  # key-value bucket: one key per pool, the rate schedule
 
 
@@ -60,6 +61,9 @@ _GIB: Final = 1 << 30
 
 MAX_ORDERS_PER_FRAME: Final = 256
 ACK_WAIT_SECONDS: Final = 10.0  # a killed worker's orders come back after this long
+# Then the server gives a message up, and the relay makes a dead letter of it. Far above what pools allow themselves.
+MAX_DELIVER: Final = 50
+RELAY: Final = "relay"  # its consumers, and the pool that frames which cannot be read are filed under
 RECONCILER_ACK_WAIT_SECONDS: Final = 60.0
 
 FRAME_HEADER: Final = "Peakclip-Frame"  # id of the frame an order or a stock movement belongs to
@@ -68,8 +72,13 @@ FRAME_ORDERS_HEADER: Final = "Peakclip-Orders"  # how many orders a frame holds;
 ATTEMPT_HEADER: Final = "Peakclip-Attempt"  # on a message that comes again: which attempt this is, from 2 on
 MESSAGE_ID_HEADER: Final = "Peakclip-Message-Id"  # and its first id,
 SUBJECT_HEADER: Final = "Peakclip-Subject"  # and its first subject
+REDRIVE_HEADER: Final = (
+    "Peakclip-Redrive"  # on a dead letter that was sent back to work: for which time, from 1 on
+)
 WORKER_TELEMETRY: Final = "peakclip.telemetry"  # Core NATS: peakclip.telemetry.<pool>.<worker>
 POOL_STATUS: Final = "peakclip.status"  # Core NATS: peakclip.status.<pool>, from the controller
+GONE: Final = "gone."  # first part of the subject in a dead letter whose message nobody has any more
+DEAD_LETTERS: Final = "dlq"  # Core NATS: dlq.<pool>, a word for each dead letter that was written
 TRAIL: Final = "peakclip.trail"  # Core NATS: which transitions of which orders the audit trail holds now
 
 
@@ -123,6 +132,21 @@ def push_subject(user_id: str) -> str:
     # `quote` leaves these two as they are; a dot would make two tokens of one.
     token = quote(user_id, safe="").replace(".", "%2E").replace("~", "%7E")
     return f"notification.push.{token}"
+
+
+def dead_letter_subject(pool: str) -> str:
+    return f"{DEAD_LETTERS}.{pool}"
+
+
+def gone_subject(stream: str, consumer: str) -> str:
+    return f"{GONE}{stream}.{consumer}"
+
+
+def pool_of(stream: str, consumer: str) -> str | None:
+    """The pool whose work this consumer gives out; None: no pool's."""
+    if (stream, consumer) == (INTAKE, RELAY):
+        return RELAY
+    return next((name for name, pool in POOLS.items() if (pool.stream, name) == (stream, consumer)), None)
 
 
 def ticket_subject(pool: str, rate_milli: int, window: int) -> str:
@@ -211,6 +235,18 @@ STREAMS: Final[dict[str, dict[str, Any]]] = {
         "duplicate_window": 120 * _SECOND,
         "allow_direct": True,
     },
+    ADVISORIES: {
+        # Consumers that work is lost with; the others are never given up.
+        "subjects": [
+            f"$JS.EVENT.ADVISORY.CONSUMER.{kind}.{stream}.*"
+            for kind in ("MAX_DELIVERIES", "MSG_TERMINATED")
+            for stream in (INTAKE, *(pool.stream for pool in POOLS.values()))
+        ],
+        "storage": "file",
+        "retention": "limits",
+        "max_bytes": 64 << 20,
+        "allow_direct": True,
+    },
     f"KV_{PACE}": {
         "subjects": [f"$KV.{PACE}.>"],
         "storage": "file",
@@ -224,8 +260,9 @@ STREAMS: Final[dict[str, dict[str, Any]]] = {
 }
 
 CONSUMERS: Final[dict[tuple[str, str], dict[str, Any]]] = {
-    (INTAKE, "relay"): {"max_ack_pending": 256, "ack_wait": 30 * _SECOND},
-    (TIMERS, "relay"): {
+    (INTAKE, RELAY): {"max_ack_pending": 256, "ack_wait": 30 * _SECOND, "max_deliver": MAX_DELIVER},
+    (ADVISORIES, RELAY): {"max_ack_pending": 256, "ack_wait": 30 * _SECOND},
+    (TIMERS, RELAY): {
         "filter_subjects": [f"{TIMER_DUE}.>"],
         "max_ack_pending": 20_000,
         "ack_wait": 30 * _SECOND,
@@ -239,6 +276,7 @@ CONSUMERS: Final[dict[tuple[str, str], dict[str, Any]]] = {
             "filter_subjects": [*pool.subjects, retry_subject(pool.name)],
             "max_ack_pending": 20_000,
             "ack_wait": int(ACK_WAIT_SECONDS * _SECOND),
+            "max_deliver": MAX_DELIVER,
         }
         for pool in POOLS.values()
     },

@@ -2,6 +2,7 @@
 
     a batch fails ─▶ each message alone, at once ─▶ who fails alone waits for its next attempt as a schedule
                                                 └▶ after the third attempt: a dead letter, then the acknowledgement
+    a worker dies ─▶ what it had in hand, each message alone ─▶ who ends its worker again and again: a dead letter
 
 A message that waits is acknowledged: it holds no place in flight, it is counted as delayed, and it comes back on the
 pool's retry subject. A database that is away is nobody's fault: then the batch is held until it answers.
@@ -26,15 +27,14 @@ from peakclip.errors import PeakclipError
 from peakclip.jetstream import InMessage, JetStream
 from peakclip.store import DATABASE_AWAY, DATABASE_UNFIT
 from peakclip_worker.consumer import BatchResult
-from peakclip_worker.dead_letters import first_message_id, first_subject, write_dead_letter
+from peakclip_worker.dead_letters import attempt_id, first_message_id, first_subject, write_dead_letter
+from peakclip_worker.suspects import ALONE_FROM, MOST_BEGUN, Record, in_turn
 
 log = structlog.get_logger()
 
 MAX_ATTEMPTS: Final = 3
 BACKOFF_SECONDS: Final = (1.0, 5.0)  # before the second and the third attempt
 LONGEST_HOLD_SECONDS: Final = 2.0
-SUSPECT_DELIVERIES: Final = 3  # given out so often without an end: its batch may have killed its workers
-MOST_DELIVERIES: Final = 20  # it did, alone, every time
 
 _T = TypeVar("_T")
 
@@ -59,15 +59,15 @@ def retry_headers(message: InMessage, attempt: int, due: float, pool: str) -> di
     """Headers of the schedule that brings a message back at `due` (epoch seconds) for its next attempt."""
     kept = {key: value for key, value in message.headers.items() if not key.startswith("Nats-")}
     at = datetime.fromtimestamp(due, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {
+    headers = {
         **kept,
         topology.ATTEMPT_HEADER: str(attempt),
         topology.MESSAGE_ID_HEADER: first_message_id(message),
         topology.SUBJECT_HEADER: first_subject(message),
         "Nats-Schedule": f"@at {at}",
         "Nats-Schedule-Target": topology.due_subject(pool),
-        "Nats-Msg-Id": f"{first_message_id(message)}:{attempt}",
     }
+    return {**headers, "Nats-Msg-Id": attempt_id(headers)}
 
 
 class BatchPool(Generic[_T]):
@@ -86,8 +86,14 @@ class BatchPool(Generic[_T]):
         self._database = database
         self._work = work
         self._backoff = backoff_seconds
+        self._record = Record(database, name)
         self._failures: dict[int, int] = {}  # stream sequence -> failed attempts in this process
         self._holds = 0  # in a row, without a commit in between
+
+    def arranged(self, messages: Sequence[InMessage]) -> list[InMessage]:
+        """What has just come to hand, suspects last: they may end this worker."""
+        fresh = [message for message in messages if not self._is_suspect(message)]
+        return [*fresh, *in_turn([message for message in messages if self._is_suspect(message)])]
 
     def batch_of(self, messages: Sequence[InMessage], most: int) -> Sequence[InMessage]:
         """Which of the messages in hand go together: suspects go alone, so that they delay nobody else."""
@@ -98,25 +104,39 @@ class BatchPool(Generic[_T]):
 
     def _is_suspect(self, message: InMessage) -> bool:
         failed_before = message.seq in self._failures or attempt_of(message.headers) > 1
-        return failed_before or message.delivered > SUSPECT_DELIVERIES
+        return failed_before or message.delivered >= ALONE_FROM
 
     async def process(self, batch: Sequence[InMessage], started_at: float) -> BatchResult:
+        if len(batch) > 1:
+            return await self._process(batch, started_at)
+        (message,) = batch
+        try:
+            if await self._record.begin(message) > MOST_BEGUN:
+                cause = f"its worker ended {MOST_BEGUN} times while it worked on this message alone"
+                await self._bury(message, cause, max(MOST_BEGUN, attempt_of(message.headers)))
+                result = BatchResult(batch, [], 1)
+            else:
+                result = await self._process(batch, started_at)
+            if result.finished:
+                await self._record.end(message)
+        except (*DATABASE_AWAY, *DATABASE_UNFIT) as exc:
+            return await self._hold(batch, exc)
+        return result
+
+    async def _process(self, batch: Sequence[InMessage], started_at: float) -> BatchResult:
         items: list[tuple[_T, InMessage]] = []
-        hopeless: list[tuple[InMessage, str]] = []
+        unreadable: list[tuple[InMessage, str]] = []
         for message in batch:
             try:
-                if message.delivered > MOST_DELIVERIES:
-                    hopeless.append((message, f"given out {message.delivered} times and never finished"))
-                else:
-                    items.append((self._work.read(message), message))
+                items.append((self._work.read(message), message))
             except msgspec.MsgspecError as exc:
-                hopeless.append((message, f"unreadable: {exc}"))
+                unreadable.append((message, f"unreadable: {exc}"))
         try:
-            for message, cause in hopeless:
+            for message, cause in unreadable:
                 await self._bury(message, cause, attempt_of(message.headers))
         except (*DATABASE_AWAY, *DATABASE_UNFIT) as exc:
             return await self._hold(batch, exc)
-        buried = [message for message, _ in hopeless]
+        buried = [message for message, _ in unreadable]
         result = await self._commit(items, started_at) if items else BatchResult([], [])
         return replace(result, finished=[*buried, *result.finished], failed=result.failed + len(buried))
 
@@ -176,7 +196,7 @@ class BatchPool(Generic[_T]):
         await self._js.publish(subject, message.payload, headers=headers)
 
     async def _bury(self, message: InMessage, cause: str, attempts: int) -> None:
-        await write_dead_letter(self._database, self._name, message, cause, attempts)
+        await write_dead_letter(self._database, self._js, self._name, message, cause, attempts)
 
     async def _hold(self, batch: Sequence[InMessage], cause: Exception) -> BatchResult:
         """Keeps the messages until the database answers: they cannot be worked on by anybody else either."""

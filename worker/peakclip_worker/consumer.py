@@ -43,6 +43,8 @@ class BatchResult:
 class Pool(Protocol):
     """What a pool does with messages whose start has come."""
 
+    def arranged(self, messages: Sequence[InMessage]) -> list[InMessage]: ...
+
     def batch_of(self, messages: Sequence[InMessage], most: int) -> Sequence[InMessage]: ...
 
     async def process(self, batch: Sequence[InMessage], started_at: float) -> BatchResult: ...
@@ -88,10 +90,11 @@ class Drain:
     async def _work(self, service: Service) -> None:
         while not service.stopping.is_set():
             try:
-                self._in_hand = await self._pull.fetch(self._limiter.chunk, FETCH_SECONDS)
+                fetched = await self._pull.fetch(self._limiter.chunk, FETCH_SECONDS)
             except UnavailableError:
                 await asyncio.sleep(0.1)
                 continue
+            self._in_hand = self._pool.arranged(fetched)
             while self._in_hand and not service.stopping.is_set():
                 await self._start_some()
 

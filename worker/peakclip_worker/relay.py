@@ -104,7 +104,8 @@ class Relay:
             try:
                 orders += take_apart(frame)
             except msgspec.MsgspecError as exc:
-                await write_dead_letter(self._database, "relay", frame, f"unreadable frame: {exc}", 1)
+                cause = f"unreadable frame: {exc}"
+                await write_dead_letter(self._database, self._js, topology.RELAY, frame, cause, 1)
         contexts = (order.headers.get(tracing.TRACEPARENT, "") for order in orders)
         with tracing.span("relay orders", kind="producer", links=contexts) as span:
             span.set("messaging.batch.message_count", len(orders))

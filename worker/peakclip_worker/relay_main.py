@@ -10,6 +10,8 @@ import click
 from peakclip import store
 from peakclip.jetstream import JetStream
 from peakclip.service import Service, run_service
+from peakclip_worker.advisories import Advisories
+from peakclip_worker.dead_letters import DeadLetterCounts
 from peakclip_worker.expiry import Sweep
 from peakclip_worker.janitor import Janitor
 from peakclip_worker.outbox import Outbox
@@ -45,3 +47,5 @@ async def relay(settings: RelaySettings, service: Service) -> None:
             tasks.create_task(sweep.run(service), name="sweep")
             tasks.create_task(Timers(js, sweep.wake).run(service), name="timers")
             tasks.create_task(janitor.run(service), name="janitor")
+            tasks.create_task(Advisories(js, database).run(service), name="advisories")
+            tasks.create_task(DeadLetterCounts(database).run(service), name="dead-letters")

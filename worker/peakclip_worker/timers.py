@@ -18,6 +18,7 @@ from peakclip import topology
 from peakclip.errors import PeakclipError, UnavailableError
 from peakclip.jetstream import InMessage, JetStream
 from peakclip.service import Service
+from peakclip_worker.dead_letters import attempt_id
 
 log = structlog.get_logger()
 
@@ -49,10 +50,9 @@ class Timers:
         if message.subject.startswith(_RETRY):
             pool = message.subject.removeprefix(_RETRY)
             headers = {key: value for key, value in message.headers.items() if not key.startswith("Nats-")}
-            attempt = headers.get(topology.ATTEMPT_HEADER)
-            message_id = f"{headers.get(topology.MESSAGE_ID_HEADER, message.seq)}:{attempt}"
+            named = {topology.MESSAGE_ID_HEADER: str(message.seq), topology.ATTEMPT_HEADER: "1", **headers}
             subject = topology.retry_subject(pool)
-            await self._js.publish(subject, message.payload, message_id=message_id, headers=headers)
+            await self._js.publish(subject, message.payload, message_id=attempt_id(named), headers=headers)
         else:
             self._wake_sweep()
         await message.ack()

@@ -15,7 +15,7 @@ from peakclip import topology
 from peakclip.jetstream import InMessage, StreamState
 from peakclip.messages import encode_frame
 from peakclip_worker.batch import BatchPool
-from peakclip_worker.dead_letters import _storable
+from peakclip_worker.dead_letters import storable
 from peakclip_worker.outbox import event_headers
 from peakclip_worker.reconciler import Movements, correction, is_late
 from peakclip_worker.relay import (
@@ -139,7 +139,7 @@ async def test_suspects_go_alone_and_others_stay_together() -> None:
 
 @given(st.text())
 def test_every_text_can_be_stored(text: str) -> None:
-    stored = _storable(text)
+    stored = storable(text)
     assert "\0" not in stored
     stored.encode()
     if text.isprintable() and text.isascii():

@@ -1,0 +1,1 @@
+select pool, count(*) as letters from dead_letters group by pool

@@ -1,0 +1,4 @@
+insert into dead_letters (message_id, pool, subject, headers, payload, cause, attempts)
+values ($1, $2, $3, $4, $5, $6, $7)
+on conflict (message_id) do nothing
+returning at
