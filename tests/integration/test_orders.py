@@ -26,6 +26,7 @@ from trade import PLACE, Shop, insert_orders, line_at_work
 
 from peakclip import messages, topology
 from peakclip.jetstream import JetStream
+from peakclip.limiter.pace import set_pace
 from peakclip.messages import decode_frame
 from peakclip.store import query
 from peakclip_api import keys
@@ -276,6 +277,22 @@ async def test_who_was_accepted_elsewhere_is_not_refused(
     known = await place(shop, body, idempotency="k2", **ASYNC)
     assert (known.status, known.body["status"]) == (201, "created")
     assert (await place(shop, body, idempotency="k3", **ASYNC)).kind == "invalid-request"
+
+
+@pytest.mark.parametrize("headers", [{}, ASYNC])
+async def test_a_moment_may_come_with_any_offset(shop: Shop, js: JetStream, headers: dict[str, str]) -> None:
+    """PostgreSQL itself reads none beyond 15:59 hours, and one such order must not take its batch along."""
+    body = await shop.booking(service_date="2026-12-25T08:09:00+22:09")
+    await set_pace(js, topology.ORDERS_POOL, limit_per_second=1_000)
+    async with with_processes(js, shop.database):
+        placed = await place(shop, body, **headers)
+        assert placed.status == (202 if headers else 201)
+
+        async def stored() -> bool:
+            found = await shop.api.call("GET", placed.headers["Location"])
+            return found.body.get("service_date") == "2026-12-24T10:00:00Z"
+
+        await until(stored)
 
 
 async def test_what_the_client_prefers(shop: Shop) -> None:
