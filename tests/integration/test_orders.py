@@ -284,7 +284,7 @@ async def test_a_moment_may_come_with_any_offset(shop: Shop, js: JetStream, head
     """PostgreSQL itself reads none beyond 15:59 hours, and one such order must not take its batch along."""
     body = await shop.booking(service_date="2026-12-25T08:09:00+22:09")
     await set_pace(js, topology.ORDERS_POOL, limit_per_second=1_000)
-    async with with_processes(js, shop.database):
+    async with line_at_work(js, shop.database):
         placed = await place(shop, body, **headers)
         assert placed.status == (202 if headers else 201)
 
