@@ -215,7 +215,7 @@ async def test_a_poisoned_frame_is_sought_under_the_name_that_dead_letters_have(
     await poison.ack()
     result = await run_audit(database, js, accepted=None, at_rest=True, rate=RATE)
     assert [violation.invariant for violation in result.violations] == [6]
-    await write_dead_letter(database, "relay", poison, "not a frame", 1)
+    await write_dead_letter(database, js, "relay", poison, "not a frame", 1)
     result = await run_audit(database, js, accepted=None, at_rest=True, rate=RATE)
     assert result.violations == []
 

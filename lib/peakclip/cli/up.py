@@ -132,6 +132,7 @@ def summary(stack: Stack, options: StackOptions, rate: float | None) -> str:
         "Logs": escape(str(folder / "logs")),
         "": "",
         "Send a burst": f"{program} load --data {data} --stock 10000 --orders 10000",
+        "Buy by hand": f"{program} shop --data {data}",
         "Check it": f"{program} audit --data {data}",
         "Stop": "Ctrl-C",
     }
