@@ -65,7 +65,7 @@ class OperatorSettings(Settings):
 
     tick_seconds: float = pydantic.Field(default=0.2, ge=0.05, le=10)
     """From one look to the next: a burst waits half of it for its workers. At 0.2 s the operator was measured to
-    use less than 1 % of a core."""
+    use 0.7 % of a core for one pool and 1.2 % for three."""
 
     catch_up_seconds: float = pydantic.Field(default=120.0, gt=0)
     """A backlog is to be gone after this long, if R allows it."""
