@@ -9,13 +9,16 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+from fakes import ArrivedMessage
 from support import TENANT, new_name
 
 from peakclip import messages
+from peakclip.jetstream import JetStream
 from peakclip.store import query
+from peakclip_worker.pools.effects import ApplyEffects
 
 BERLIN = (52.520008, 13.404954)
 
@@ -171,6 +174,21 @@ async def apply(database: Any, events: Sequence[Happened], attempts: int = 1) ->
     """What a worker of the pool `effects` does in the database."""
     body = msgspec.json.encode([event.as_input(attempts) for event in events]).decode()
     return dict(msgspec.json.decode(await database.fetchval(query("apply_effects"), body)))
+
+
+async def work(js: JetStream, database: Any) -> list[Happened]:
+    """What relay and a worker do with what has happened: applied, told, and forgotten by the outbox."""
+    events = await happened(database)
+    pool = ApplyEffects(database, js)
+    messages_ = [
+        ArrivedMessage(one.subject, one.payload.encode(), {"Nats-Msg-Id": one.event_id}) for one in events
+    ]
+    items = [(pool.read(cast("Any", message)), cast("Any", message)) for message in messages_]
+    await pool.commit(items, 0.0)
+    await database.execute(
+        "delete from outbox where message_id = any($1)", [event.event_id for event in events]
+    )
+    return events
 
 
 async def effects_of(database: Any) -> dict[str, list[tuple[Any, ...]]]:

@@ -20,7 +20,9 @@ from peakclip_api.auth import Keys
 from peakclip_api.auth.signing import SigningKeys, Tokens
 from peakclip_api.board import Board
 from peakclip_api.bookings import Bookable
+from peakclip_api.inboxes import Inboxes
 from peakclip_api.line import Follower, Line
+from peakclip_api.live import Readers
 from peakclip_api.lookup import Lookup
 from peakclip_api.problems import problems
 from peakclip_api.routes import (
@@ -28,25 +30,32 @@ from peakclip_api.routes import (
     docs,
     masterdata,
     nats_metrics,
+    notifications,
+    order_events,
     orders,
+    reports,
     reviews,
     sales,
     shop,
+    tickets,
     transitions,
 )
 from peakclip_api.sales import Sales
 from peakclip_api.settings import ApiSettings
 from peakclip_api.stock import Stock
 from peakclip_api.traced import traced
+from peakclip_api.trail import Trail
 
 
 def create_app(settings: ApiSettings, service: Service) -> web.Application:
     app = web.Application(middlewares=[traced, problems], client_max_size=settings.max_body_bytes)
     app.cleanup_ctx.append(_resources(settings, service))
     for resource in (
-        orders, transitions, reviews, masterdata, sales, dashboard, nats_metrics, docs, shop,
+        orders, order_events, transitions, reviews, notifications, tickets, reports, masterdata, sales, dashboard,
+        nats_metrics, docs, shop,
     ):  # fmt: skip
         resource.add_routes(app)
+    app.on_shutdown.append(_end_streams)
     return app
 
 
@@ -78,6 +87,7 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             app[keys.BOOKABLE] = Bookable(pool, time.monotonic)
             app[keys.ACCEPTOR] = acceptor
             app[keys.LOOKUP] = Lookup(pool, line, follower, acceptor.eta_seconds)
+            await _open_streams(app, js, service)
             await board.start()
             stack.push_async_callback(board.stop)
             await _started(follower)
@@ -90,6 +100,18 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             yield
 
     return resources
+
+
+async def _open_streams(app: web.Application, js: JetStream, service: Service) -> None:
+    """What streams of events need; they end when the application begins to shut down."""
+    app[keys.READERS], app[keys.INBOXES], app[keys.TRAIL] = Readers(), Inboxes(js), Trail(js)
+    await app[keys.TRAIL].start()
+    service.spawn("readers", app[keys.READERS].run(js))
+
+
+async def _end_streams(app: web.Application) -> None:
+    if keys.READERS in app:
+        app[keys.READERS].end_all()
 
 
 def _tokens(settings: ApiSettings, service: Service) -> Tokens | None:

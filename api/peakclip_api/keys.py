@@ -13,10 +13,13 @@ from peakclip_api.accept import Acceptor
 from peakclip_api.auth import Keys
 from peakclip_api.board import Board
 from peakclip_api.bookings import Bookable
+from peakclip_api.inboxes import Inboxes
 from peakclip_api.line import Follower, Line
+from peakclip_api.live import Readers
 from peakclip_api.lookup import Lookup
 from peakclip_api.sales import Sales
 from peakclip_api.stock import Stock
+from peakclip_api.trail import Trail
 
 BOARD: Final = web.AppKey("board", Board)
 JS: Final = web.AppKey("js", JetStream)
@@ -30,3 +33,6 @@ FOLLOWER: Final = web.AppKey("follower", Follower)
 INTAKE: Final = web.AppKey("intake", Intake)
 ACCEPTOR: Final = web.AppKey("acceptor", Acceptor)
 LOOKUP: Final = web.AppKey("lookup", Lookup)
+READERS: Final = web.AppKey("readers", Readers)
+INBOXES: Final = web.AppKey("inboxes", Inboxes)
+TRAIL: Final = web.AppKey("trail", Trail)

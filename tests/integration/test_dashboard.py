@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
 from browser.scenes import BURST, last
+from sse import Events
 
 from peakclip.jetstream import JetStream
 from peakclip.messages import encode
@@ -58,34 +57,6 @@ async def server(board: Board) -> AsyncIterator[web.AppRunner]:
 async def client(server: web.AppRunner) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(f"http://127.0.0.1:{server.addresses[0][1]}") as session:
         yield session
-
-
-class Events:
-    """Reads server-sent events one by one; a comment is given as its text."""
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-
-    async def next(self) -> dict[str, str] | str | None:
-        """None at the end of the stream."""
-        fields: dict[str, str] = {}
-        async with asyncio.timeout(15):
-            while line := (await self._response.content.readline()).decode():
-                if line == "\n":
-                    if fields:
-                        return fields
-                elif line.startswith(":"):
-                    return line[1:].strip()
-                else:
-                    name, _, value = line.rstrip("\n").partition(": ")
-                    fields[name] = value
-        return None
-
-    async def expect(self, event: str) -> tuple[int, Any]:
-        got = await self.next()
-        assert isinstance(got, dict)
-        assert got["event"] == event
-        return int(got["id"]), json.loads(got["data"])
 
 
 async def test_the_page_and_its_files(client: aiohttp.ClientSession) -> None:
