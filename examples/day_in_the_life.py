@@ -124,7 +124,7 @@ async def main(data: str) -> None:
 
 
 class DayInTheLife:
-    def __init__(self, admin: Person, people: tuple[Person, Person, Person], ids: dict[str, str]) -> None:
+    def __init__(self, admin: Person, people: list[Person], ids: dict[str, str]) -> None:
         self.admin = admin
         self.customer, self.near, self.far = people
         self._ids = ids
@@ -139,22 +139,20 @@ class DayInTheLife:
             "/v1/service-packages",
             {"name": "A walk", "price_cents": PRICE_CENTS, "duration_minutes": 45},
         )
-        name = f"ada-{uuid.uuid4().hex[:8]}"
-        people = tuple(
-            Person(http, url, await asyncio.to_thread(new_key, data, role, subject))
-            for role, subject in (
-                ("customer", name),
-                ("provider", near["provider_id"]),
-                ("provider", far["provider_id"]),
-            )
+        names = (
+            ("customer", f"ada-{uuid.uuid4().hex[:8]}"),
+            ("provider", near["provider_id"]),
+            ("provider", far["provider_id"]),
         )
+        keys = [await asyncio.to_thread(new_key, data, role, subject) for role, subject in names]
+        people = [Person(http, url, key) for key in keys]
         pet = await people[0].call("POST", "/v1/pets", {"name": "Lovelace", "species": "dog"})
         ids = {
             "pet_id": pet["pet_id"],
             "service_package_id": package["service_package_id"],
             "provider_id": near["provider_id"],
         }
-        return cls(admin, people, ids)  # type: ignore[arg-type]
+        return cls(admin, people, ids)
 
     async def figures(self) -> dict[str, Any]:
         """Of today."""
@@ -207,7 +205,7 @@ class DayInTheLife:
         print("What people were told")
 
         async def kinds(person: Person) -> Counter[str]:
-            return Counter(one["kind"] for one in person.told if one["data"].get("order_id") == order_id)
+            return Counter(one["kind"] for one in person.told if one["order_id"] == order_id)
 
         await eventually("the customer", lambda: kinds(self.customer), Counter([*LIFE, "review.replied"]))
         await eventually(

@@ -97,7 +97,9 @@ async def _follow(pool: Any, reader: InboxReader, position: Position, out: Event
                 reader.behind = True
                 continue
         for pushed in reader.take_after(position.number):
-            shown = _shown(pushed.notification_id, pushed.kind, pushed.body, pushed.data, pushed.at)
+            shown = _shown(
+                pushed.notification_id, pushed.kind, pushed.title, pushed.body, pushed.data, pushed.at
+            )
             position = await _send(out, Position(pushed.notification_id, pushed.number), shown)
         if not reader.behind:
             await reader.wait()
@@ -111,15 +113,16 @@ async def _send(out: EventSourceResponse, position: Position, shown: dict[str, A
 
 def _shown_row(row: Any) -> dict[str, Any]:
     data = msgspec.json.decode(row["data"])
-    return _shown(row["notification_id"], row["kind"], row["body"], data, row["created_at"])
+    return _shown(row["notification_id"], row["kind"], row["title"], row["body"], data, row["created_at"])
 
 
 def _shown(
-    notification_id: int, kind: str, text: str, data: Mapping[str, Any], created_at: datetime
+    notification_id: int, kind: str, title: str, text: str, data: Mapping[str, Any], created_at: datetime
 ) -> dict[str, Any]:
     return {
         "notification_id": str(notification_id),
         "kind": kind,
+        "title": title,
         "text": text,
         "order_id": data.get("order_id"),
         "review_id": data.get("review_id"),

@@ -59,7 +59,7 @@ async function news(api, list, view) {
     while (list.children.length > NEWS_SHOWN) list.lastChild.remove();
   };
   const known = await api.get(`v1/notifications?limit=${NEWS_SHOWN}`).catch(() => ({ items: [] }));
-  for (const one of known.items.sort((a, b) => a.notification_id - b.notification_id)) show(one);
+  for (const one of known.items.reverse()) show(one);
   api.listen("v1/notifications/stream", {
     link: (up) => {
       $("link").dataset.link = up ? "live" : "lost";
@@ -69,7 +69,7 @@ async function news(api, list, view) {
       if (!data.notification_id) return;
       show(data);
       announce(data.title);
-      view.refresh(data.data?.order_id);
+      view.refresh(data.order_id);
     },
   });
 }

@@ -102,8 +102,8 @@ export function tick(card, order, now) {
 }
 
 export function newsItem(news) {
-  const at = new Date(news.created_at ?? news.at);
+  const at = new Date(news.created_at);
   return make("li", { "data-kind": news.kind },
     make("time", { datetime: at.toISOString() }, at.toLocaleTimeString("en", { hour12: false })),
-    make("strong", {}, news.title), make("p", {}, news.body ?? ""));
+    make("strong", {}, news.title), make("p", {}, news.text));
 }
