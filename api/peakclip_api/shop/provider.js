@@ -7,12 +7,20 @@ const ORDERS_MS = 2000;
 
 export class Provider {
   constructor(api) {
-    Object.assign(this, { api, open: [], taken: [] });
+    Object.assign(this, { api, open: [], taken: [], names: new Map() });
   }
 
   async start() {
-    await this.refresh();
+    await Promise.all([this.readNames().catch(() => {}), this.refresh()]);
+    this.draw();
     setInterval(() => this.refresh().catch(() => {}), ORDERS_MS);
+  }
+
+  // Of sales and services, by their ids.
+  async readNames() {
+    const [sales, packages] = await Promise.all([this.api.get("v1/sales"), this.api.get("v1/service-packages")]);
+    for (const sale of sales.items) this.names.set(sale.sale_id, sale.product);
+    for (const one of packages.items) this.names.set(one.service_package_id, one.name);
   }
 
   async refresh() {
@@ -33,10 +41,15 @@ export class Provider {
     await this.refresh().catch(() => {});
   }
 
+  title(order) {
+    const name = this.names.get(order.sale_id ?? order.service_package_id) ?? (order.sale_id ? "Flash sale" : "Service for a pet");
+    return order.quantity > 1 ? `${order.quantity} × ${name}` : name;
+  }
+
   draw() {
     const card = (order) => orderCard(order, {
       role: "provider",
-      title: order.sale_id ? `Flash sale, ${order.quantity}` : "Service for a pet",
+      title: this.title(order),
       act: (...all) => this.act(...all),
       extra: { print: "about", node: () => make("p", { class: "quiet" }, about(order)) },
     });

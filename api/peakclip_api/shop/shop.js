@@ -42,7 +42,8 @@ async function open(api, me, customer) {
   const side = me.role === "provider" ? "provider" : "customer";
   $("gate").hidden = true;
   $(side).hidden = false;
-  $("role").textContent = side === "provider" ? `provider ${me.subject}` : (customer || me.subject);
+  const name = side === "provider" ? (await api.get(`v1/providers/${me.subject}`)).name : customer || me.subject;
+  $("role").textContent = side === "provider" ? `provider ${name}` : name;
   document.title = side === "provider" ? "Peakclip provider" : "Peakclip shop";
   for (const id of ["leave", "link"]) $(id).hidden = false;
   const view = side === "provider" ? new Provider(api) : new Customer(api, customer || me.subject);
