@@ -58,23 +58,37 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def check(exchange: Exchange) -> None:
-    """Raises AssertionError that names what is not as described."""
+    """Raises AssertionError that names what is not as described, of the answer or of a request that was accepted."""
+    operation, in_path, query = _operation_of(exchange)
+    if operation is None:
+        return
+    _check_answer(exchange, operation)
+    if 200 <= exchange.status < 300:
+        _check_request(exchange, operation, in_path, query)
+
+
+def check_answer(exchange: Exchange) -> None:
+    """The same of the answer alone."""
+    operation, _, _ = _operation_of(exchange)
+    if operation is not None:
+        _check_answer(exchange, operation)
+
+
+def _operation_of(exchange: Exchange) -> tuple[dict[str, Any] | None, dict[str, str], str]:
+    """The operation, its values in the path, and the query; no operation where 404 or 405 is rightly answered."""
     path, _, query = exchange.path.partition("#")[0].partition("?")
-    template, values = _match(path)
+    template, in_path = _match(path)
     if template is None:
         assert (exchange.status, _kind(exchange)) == (404, "not-found"), (
             f"no such path is described: {exchange}"
         )
-        return
+        return None, {}, query
     method = "GET" if exchange.method.upper() == "HEAD" else exchange.method.upper()
     operation = _table()[template].get(method)
     if operation is None:
         assert (exchange.status, _kind(exchange)) == (405, "method-not-allowed"), f"not described: {exchange}"
         assert "Allow" in exchange.headers, f"405 without Allow: {exchange}"
-        return
-    _check_answer(exchange, operation)
-    if 200 <= exchange.status < 300:
-        _check_request(exchange, operation, values, query)
+    return operation, in_path, query
 
 
 def _check_answer(exchange: Exchange, operation: dict[str, Any]) -> None:

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Protocol
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta
 
 from peakclip_api.problems import invalid
 
@@ -39,11 +39,24 @@ PaySeconds = Annotated[int, Meta(ge=1, le=86_400)]
 Rating = Annotated[int, Meta(ge=1, le=5)]
 
 
-def check_place(latitude: float | UnsetType | None, longitude: float | UnsetType | None) -> None:
-    """A place has both; a change changes both. Raises Problem 422."""
-    for field, this, other in (("latitude", latitude, longitude), ("longitude", longitude, latitude)):
+class Placed(Protocol):
+    """A request with a place, or with a change of it."""
+
+    latitude: Any  # float, None or UNSET
+    longitude: Any
+
+
+def check_place(wanted: Placed) -> None:
+    """A place has both; a change changes both. Raises Problem 422.
+
+    Rounds to 1e-9 degrees, a tenth of a millimetre: PostgreSQL's radians() fails on what is closest to zero (5e-324).
+    """
+    for field, other in (("latitude", wanted.longitude), ("longitude", wanted.latitude)):
+        this = getattr(wanted, field)
         if (this is UNSET) != (other is UNSET) or (this is None) != (other is None):
             raise invalid(field, "latitude and longitude are given together, or neither of them")
+        if isinstance(this, float):
+            setattr(wanted, field, round(this, 9))
 
 
 def check_time(field: str, time: datetime) -> None:

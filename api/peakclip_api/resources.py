@@ -127,13 +127,13 @@ class Resource:
 
 
 def _check_provider(credential: Credential, wanted: ProviderRequest | ProviderPatch) -> None:
-    f.check_place(wanted.latitude, wanted.longitude)
+    f.check_place(wanted)
     if credential.role == "provider" and wanted.active is not UNSET:
         raise Problem(403, "forbidden", "Whether a provider is active is for an admin to say.")
 
 
 def _check_customer(credential: Credential, wanted: CustomerRequest | CustomerPatch) -> None:
-    f.check_place(wanted.latitude, wanted.longitude)
+    f.check_place(wanted)
     if isinstance(wanted, CustomerPatch):
         return
     if credential.role != "customer" and wanted.customer_id is UNSET:

@@ -279,6 +279,15 @@ async def test_who_was_accepted_elsewhere_is_not_refused(
     assert (await place(shop, body, idempotency="k3", **ASYNC)).kind == "invalid-request"
 
 
+async def test_a_place_may_be_as_close_to_the_equator_as_a_number_can_say(shop: Shop) -> None:
+    """PostgreSQL's radians() fails on the smallest numbers that there are."""
+    provider_id, _ = await shop.provider((5e-324, -5e-324))
+    found = (await shop.api.call("GET", f"/v1/providers/{provider_id}")).body
+    assert (found["latitude"], found["longitude"]) == (0, 0)
+    answer = await place(shop, await shop.booking(latitude=1.2345678901234, longitude=5e-324))
+    assert (answer.status, answer.body["latitude"], answer.body["longitude"]) == (201, 1.23456789, 0)
+
+
 @pytest.mark.parametrize("headers", [{}, ASYNC])
 async def test_a_moment_may_come_with_any_offset(shop: Shop, js: JetStream, headers: dict[str, str]) -> None:
     """PostgreSQL itself reads none beyond 15:59 hours, and one such order must not take its batch along."""

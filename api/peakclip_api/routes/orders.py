@@ -105,7 +105,7 @@ async def _ordered(request: web.Request) -> Order:
     f.check_time("service_date", wanted.service_date)
     # PostgreSQL reads no offset beyond 15:59 hours, and would refuse the whole batch that holds one.
     wanted.service_date = wanted.service_date.astimezone(UTC)
-    f.check_place(wanted.latitude, wanted.longitude)
+    f.check_place(wanted)
     print_ = fingerprint(key, customer_id.encode() + b"\0" + msgspec.json.encode(wanted))
     return Order(
         order_id=messages.order_id(credential.tenant, key),
