@@ -15,7 +15,7 @@ import pytest
 from nats.aio.msg import Msg
 from support import ADMIN_KEY, TENANT, Api, api_process, drain_batch, store_keys, until
 
-from peakclip.errors import PeakclipError, UnavailableError
+from peakclip.errors import OutcomeUnknownError, PeakclipError, UnavailableError
 from peakclip.jetstream import JetStream
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
@@ -271,6 +271,8 @@ async def gone(client: JetStream) -> bool:
         await client.request("peakclip.providers.get", b"{}", timeout_seconds=1.0)
     except UnavailableError:
         return True
+    except OutcomeUnknownError:  # it came before the server knew
+        return False
     return False
 
 

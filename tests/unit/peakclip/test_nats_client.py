@@ -1,0 +1,68 @@
+"""The repairs of NATS's client, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from nats.aio.client import Client
+
+from peakclip.nats_client import RepairedClient
+
+
+class Wire:
+    """A transport that remembers what was written."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def writelines(self, lines: list[bytes]) -> None:
+        self.written += b"".join(lines)
+
+
+@pytest.fixture
+async def client() -> RepairedClient:
+    """Connected, as far as the client knows; nobody empties what waits to be written."""
+    connected = RepairedClient()
+    connected._transport = Wire()
+    connected._flush_queue = asyncio.Queue()
+    connected._status = Client.CONNECTED
+    connected._flusher_task = asyncio.get_running_loop().create_future()
+    return connected
+
+
+def wire(client: RepairedClient) -> bytes:
+    return client._transport.written
+
+
+async def test_a_ping_follows_what_was_to_be_written_before_it(client: RepairedClient) -> None:
+    await client._send_command(b"SUB a 1\r\n")
+    await client._send_command(b"UNSUB 2\r\n")
+    await client._send_ping()
+    assert wire(client) == b"SUB a 1\r\nUNSUB 2\r\nPING\r\n"
+    await client._send_ping()
+    assert wire(client).endswith(b"PING\r\nPING\r\n")
+    assert wire(client).count(b"SUB a 1") == 1
+
+
+async def test_while_disconnected_nothing_is_written_ahead(client: RepairedClient) -> None:
+    client._status = Client.RECONNECTING
+    await client._send_command(b"SUB a 1\r\n")
+    await client._send_ping()
+    assert b"SUB" not in wire(client)
+    assert client._pending == [b"SUB a 1\r\n"]
+
+
+async def test_a_pong_for_a_flush_that_was_given_up_is_taken(client: RepairedClient) -> None:
+    given_up: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    await client._send_ping(given_up)
+    await client._send_ping(waiting)
+    given_up.cancel()
+    await client._process_pong()
+    assert not waiting.done()
+    await client._process_pong()
+    assert waiting.result() is True
