@@ -368,9 +368,9 @@ class JetStream:
             raise
         return _stored(answer["message"])
 
-    async def message_from(self, stream: str, seq: int) -> StoredMessage | None:
+    async def message_from(self, stream: str, seq: int, subject: str = ">") -> StoredMessage | None:
         """The first message with this sequence or a higher one, from the stream's leader; None if there is none."""
-        body = msgspec.json.encode({"seq": seq, "next_by_subj": ">"})
+        body = msgspec.json.encode({"seq": seq, "next_by_subj": subject})
         try:
             answer = await self._api(f"STREAM.MSG.GET.{stream}", body)
         except RefusedError as exc:

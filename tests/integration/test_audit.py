@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from pools import effects_pool
+from support import drain_batch
 
 from peakclip import messages, topology
 from peakclip.audit import RateLimit, audit_system, run_audit
@@ -18,6 +19,7 @@ from peakclip.cli.audit import command
 from peakclip.jetstream import JetStream, OutMessage
 from peakclip.limiter.pace import set_pace
 from peakclip_worker.dead_letters import write_dead_letter
+from peakclip_worker.outbox import Outbox
 
 pytestmark = pytest.mark.integration
 
@@ -43,7 +45,7 @@ async def fill(js: JetStream, database: Any) -> None:
     await js.publish(topology.frame_subject("f0"), b"", create_only=True, headers=fence)
     await accept(js, "f1", [order(name) for name in IDS])
     await relay(js, "f1", [order(name) for name in IDS])
-    await write(database, [order(name) for name in IDS])
+    await write(js, database, [order(name) for name in IDS])
     for stream, consumer in (
         (topology.INTAKE, "relay"),
         (topology.SECKILL, topology.ORDERS_POOL),
@@ -72,19 +74,21 @@ async def relay(js: JetStream, frame_id: str, orders: list[messages.Order]) -> N
     )
 
 
-async def write(database: Any, orders: list[messages.Order]) -> None:
-    at = datetime.fromtimestamp(1_800_000_000, UTC)
-    for one in orders:
-        await database.execute(
-            "insert into orders (order_id, tenant, customer_id, sale_id, quantity, status, frame_id,"
-            " fingerprint, accepted_at, started_at)"
-            " values ($1, $2, $3, $4, $5, 'pending_payment', 'f1', 'print', $6, $6)",
-            one.order_id, one.tenant, one.customer_id, one.sale_id, one.quantity, at,
-        )  # fmt: skip
-        await database.execute(
-            "update sales set available = available - $2, reserved = reserved + $2 where sale_id = $1",
-            SALE, one.quantity,
-        )  # fmt: skip
+async def write(js: JetStream, database: Any, orders: list[messages.Order]) -> None:
+    """As a worker, the outbox and the effects do: rows, events, and what they bring about."""
+    await drain_batch(database, orders, "f1")
+    await tell(js, database)
+
+
+async def tell(js: JetStream, database: Any) -> None:
+    outbox, effects = Outbox(js, database), effects_pool(js, database)
+    while await outbox._publish_some():
+        pass
+    pull = js.pull(topology.EVENTS, topology.EFFECTS_POOL)
+    while batch := await pull.fetch(100, 0.2):
+        await effects.process(batch, 0.0)
+        for message in batch:
+            await message.ack()
 
 
 async def finish(js: JetStream, stream: str, consumer: str) -> None:
@@ -245,7 +249,7 @@ async def test_rest_is_waited_for(js: JetStream, database: Any) -> None:
         await asyncio.sleep(0.7)
         await relay(js, "f2", [late])
         await finish(js, topology.INTAKE, "relay")
-        await write(database, [late])
+        await write(js, database, [late])
         await finish(js, topology.SECKILL, topology.ORDERS_POOL)
 
     audit, _ = await asyncio.gather(
@@ -283,7 +287,13 @@ async def test_the_command_reports_and_exits_0_or_1(
     result = await audit(*arguments)
     assert result.exit_code == 0, result.output
     assert "1  accepted orders        holds" in result.output
-    assert "4  payment against expiry not checked  no payments yet" in result.output
+    assert (
+        "4  payment against expiry holds        0 payments, 0 refunds, 0 orders that were paid"
+        in result.output
+    )
+    assert (
+        "5  effects happen once    holds        9 effects of 3 events, 0 events not finished" in result.output
+    )
     assert "lost 0, duplicated 0, oversold 0, undersold 0" in result.output
 
     await database.execute("delete from orders where order_id = $1", IDS["order-1"])

@@ -1,33 +1,34 @@
-"""The edge of the auditor: reads PostgreSQL and JetStream into `Facts`, and decides nothing."""
+"""The edge of the auditor: reads JetStream and PostgreSQL into `Facts`, and decides nothing."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from peakclip import messages, topology
+from peakclip.audit.database import read_database
+from peakclip.audit.events import read_event
 from peakclip.audit.facts import (
-    DeadLetter,
+    Event,
+    EventLog,
     Facts,
     Frame,
     Intake,
-    OrderRow,
+    Movement,
+    Offer,
     Queue,
     QueuedOrder,
     RateLimit,
-    SaleRow,
     complete_from,
 )
 from peakclip.errors import RefusedError, UnavailableError
 from peakclip.jetstream import JetStream, StoredMessage
-from peakclip.store import query
 
 _SILENCE_SECONDS: Final = 2.0  # a stream that is read sends this often, or has nothing more
-_UNREADABLE: Final = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError)
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
 
 
 async def gather_facts(
@@ -39,22 +40,40 @@ async def gather_facts(
     at_rest: bool,
 ) -> Facts:
     """Reads in the direction in which orders move (see `facts`). One snapshot of the database."""
-    relayed = await _ack_floor(js, topology.INTAKE, "relay")
+    offer = await _read_offer(js)
+    relayed = await _finished(js, topology.INTAKE, topology.RELAY)
     frames = _Frames()
     await read_stream(js, topology.INTAKE, "intake.>", 1, frames.add)
-    finished = await _ack_floor(js, topology.SECKILL, topology.ORDERS_POOL)
+    finished = await _finished(js, topology.SECKILL, topology.ORDERS_POOL)
     queue: list[QueuedOrder] = []
-    await read_stream(js, topology.SECKILL, "order.seckill.created.*", 1, lambda m: queue.append(_queued(m)))
-    orders, sales, letters, outbox_rows = await _read_database(pool)
-    movements = await last_movements(js, [sale.sale_id for sale in sales])
+    queued_to = await read_stream(js, topology.SECKILL, ">", 1, lambda m: queue.append(_queued(m)))
+    effected = await _finished(js, topology.EVENTS, topology.EFFECTS_POOL)
+    events: list[Event] = []
+    events_to = await read_stream(js, topology.EVENTS, ">", 1, lambda m: events.append(_event(m)))
+    found = await read_database(pool)
+    # What had no row yet, and was not in hand, waits for another attempt, or came back from there a moment ago.
+    delayed_orders, delayed_events = await _read_delayed(js)
+    returned: list[QueuedOrder] = []
+    await read_stream(js, topology.SECKILL, ">", queued_to + 1, lambda m: returned.append(_queued(m)))
+    effects_again: list[Event] = []
+    await read_stream(js, topology.EVENTS, ">", events_to + 1, lambda m: effects_again.append(_event(m)))
+    delayed_events.update(event.message_id for event in effects_again if event.comes_again)
+    delayed_orders.update(order.order_id for order in returned if order.order_id is not None)
+    movements = await last_movements(js, [sale.sale_id for sale in found.sales])
     last_seq = await read_stream(js, topology.INTAKE, "intake.>", frames.next_seq, frames.add)
     return Facts(
-        orders=orders,
-        sales=sales,
-        dead_letters=letters,
-        outbox_rows=outbox_rows,
+        orders=found.orders,
+        sales=found.sales,
+        payments=found.payments,
+        dead_letters=found.dead_letters,
+        dropped=found.dropped,
+        effects=found.effects,
+        sums=found.sums,
+        outbox_rows=found.outbox_rows,
         intake=Intake(tuple(frames.found), relayed, complete_from(last_seq, frames.seen)),
-        queue=Queue(tuple(queue), finished),
+        queue=Queue(tuple(queue), finished, frozenset(delayed_orders)),
+        log=EventLog(tuple(events), effected, frozenset(delayed_events)),
+        offer=offer,
         counters={sale_id: value for sale_id, (value, _) in movements.items()},
         accepted=accepted,
         rate=rate,
@@ -140,8 +159,10 @@ class _Frames:
 
 
 def _message_id(message: StoredMessage) -> str:
-    """As dead letters name it: its own id, else its place."""
-    return message.headers.get("Nats-Msg-Id") or f"{message.subject}:{message.seq}"
+    """As dead letters name it: the id of its first attempt, else its place."""
+    headers = message.headers
+    named = headers.get(topology.MESSAGE_ID_HEADER) or headers.get("Nats-Msg-Id")
+    return named or f"{message.subject}:{message.seq}"
 
 
 def _queued(message: StoredMessage) -> QueuedOrder:
@@ -152,47 +173,58 @@ def _queued(message: StoredMessage) -> QueuedOrder:
         return QueuedOrder(message.seq, message_id, None)
 
 
-async def _ack_floor(js: JetStream, stream: str, consumer: str) -> int | None:
+def _event(message: StoredMessage) -> Event:
+    comes_again = message.subject == topology.retry_subject(topology.EFFECTS_POOL)
+    subject = message.headers.get(topology.SUBJECT_HEADER, message.subject)
     try:
-        return (await js.consumer_state(stream, consumer)).ack_floor_seq
+        event_id, calls_for = read_event(subject, message.payload)
+    except _UNREADABLE:
+        return Event(message.seq, _message_id(message), None, comes_again=comes_again)
+    return Event(message.seq, _message_id(message), event_id, calls_for, comes_again)
+
+
+async def _read_delayed(js: JetStream) -> tuple[set[str], set[str]]:
+    """Orders, and message ids of events, that wait in TIMERS for another attempt, or are due and not yet moved back."""
+    orders = await _read_timers(js, topology.ORDERS_POOL)
+    events = await _read_timers(js, topology.EFFECTS_POOL)
+    known = {order_id for order_id in (_queued(message).order_id for message in orders) if order_id}
+    return known, {_message_id(message) for message in events}
+
+
+async def _read_timers(js: JetStream, pool: str) -> list[StoredMessage]:
+    """One by one: a stream that forgets a schedule when it fires cannot be followed to its end."""
+    found: list[StoredMessage] = []
+    seq = 1
+    while message := await js.message_from(topology.TIMERS, seq, topology.delayed_subject(pool, ">")):
+        found.append(message)
+        seq = message.seq + 1
+    seq = (await _finished(js, topology.TIMERS, topology.RELAY) or 0) + 1
+    while message := await js.message_from(topology.TIMERS, seq, topology.due_subject(pool)):
+        found.append(message)
+        seq = message.seq + 1
+    return found
+
+
+async def _read_offer(js: JetStream) -> Offer:
+    """STOCK, whole: it is never purged."""
+    movements: list[Movement] = []
+    seen = 0
+
+    def note(message: StoredMessage) -> None:
+        nonlocal seen
+        seen += 1
+        message_id = message.headers.get("Nats-Msg-Id", "")
+        units = int(message.headers.get("Nats-Incr", "0"))
+        movements.append(Movement(message_id, message.subject.partition(".")[2], units))
+
+    last_seq = await read_stream(js, topology.STOCK, "stock.*", 1, note)
+    return Offer(tuple(movements), complete=seen == last_seq)
+
+
+async def _finished(js: JetStream, stream: str, consumer: str) -> int | None:
+    """Up to which sequence nothing is left to do. What the server gave up on does not hold up those behind it."""
+    try:
+        state = await js.consumer_state(stream, consumer)
     except RefusedError:
         return None
-
-
-async def _read_database(
-    pool: Any,
-) -> tuple[tuple[OrderRow, ...], tuple[SaleRow, ...], tuple[DeadLetter, ...], int]:
-    async with (
-        pool.acquire() as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
-        sales = tuple(SaleRow(*row) for row in await connection.fetch(query("audit_sales")))
-        # A cursor: a million rows at once would be held twice, and outlast the time allowed to a command.
-        orders = tuple(
-            [_order(row) async for row in connection.cursor(query("audit_orders"), prefetch=5_000)]
-        )
-        letters = tuple(_letter(row) for row in await connection.fetch(query("audit_dead_letters")))
-        outbox_rows = await connection.fetchval("select count(*) from outbox")
-    return orders, sales, letters, outbox_rows
-
-
-def _order(row: Any) -> OrderRow:
-    sale_id = row["sale_id"]
-    return OrderRow(
-        order_id=row["order_id"],
-        tenant=sys.intern(row["tenant"]),
-        customer_id=row["customer_id"],
-        sale_id=None if sale_id is None else sys.intern(sale_id),
-        quantity=row["quantity"],
-        status=sys.intern(row["status"]),
-        accepted_at=row["accepted_at"],
-        started_at=row["started_at"],
-    )
-
-
-def _letter(row: Any) -> DeadLetter:
-    try:
-        order_ids = tuple(order.order_id for order in messages.decode_frame(row["payload"]))
-    except _UNREADABLE:
-        order_ids = ()
-    return DeadLetter(row["message_id"], row["pool"], row["cause"], row["attempts"], order_ids)
+    return max(state.ack_floor_seq, state.delivered_seq if state.ack_pending == 0 else 0)

@@ -11,7 +11,7 @@ def check_dead_letters(facts: Facts) -> CheckResult:
 
     Whether a readable order is done is judged by check 1; an unreadable one can only be a dead letter.
     """
-    letters = {letter.message_id for letter in facts.dead_letters}
+    aside = facts.set_aside
     poor = [
         {"message_id": letter.message_id, "cause": letter.cause, "attempts": letter.attempts}
         for letter in facts.dead_letters
@@ -22,18 +22,30 @@ def check_dead_letters(facts: Facts) -> CheckResult:
         for frame in facts.intake.frames
         if frame.order_ids is None
         and frame.seq <= (facts.intake.finished_through or 0)
-        and frame.message_id not in letters
+        and frame.message_id not in aside
     ]
     messages = [
         {"stream": "SECKILL", "seq": message.seq, "message_id": message.message_id}
         for message in facts.queue.orders
         if message.order_id is None
         and message.seq <= (facts.queue.finished_through or 0)
-        and message.message_id not in letters
+        and message.message_id not in aside
+    ]
+    events = [
+        {"stream": "EVENTS", "seq": event.seq, "message_id": event.message_id}
+        for event in facts.log.events
+        if event.event_id is None
+        and event.seq <= (facts.log.finished_through or 0)
+        and event.message_id not in aside
     ]
     found = violations(
         6,
         ("dead letters without cause or attempts", poor, None),
-        ("unreadable, taken from the queue, and not among the dead letters", frames + messages, None),
+        (
+            "unreadable, taken from the queue, and not among the dead letters",
+            frames + messages + events,
+            None,
+        ),
     )
-    return CheckResult(6, "failed messages", f"{len(letters)} dead letters", found)
+    dropped = f", {len(facts.dropped)} given up by hand" if facts.dropped else ""
+    return CheckResult(6, "failed messages", f"{len(facts.dead_letters)} dead letters{dropped}", found)

@@ -14,9 +14,10 @@ def check_orders(facts: Facts) -> CheckResult:
     """1: what was accepted is exactly one row or still under way; no row is there that nobody accepted."""
     rows = Counter(order.order_id for order in facts.orders)
     parked = {order_id for letter in facts.dead_letters for order_id in letter.order_ids}
+    given_up = {order_id for letter in facts.dropped for order_id in letter.order_ids}
     waiting = _waiting(facts)
     known = _accepted_by_streams(facts).union(facts.accepted or ())
-    unsettled = known - rows.keys() - parked
+    unsettled = known - rows.keys() - parked - given_up
     found = violations(
         1,
         (
@@ -40,6 +41,7 @@ def check_orders(facts: Facts) -> CheckResult:
     clients = "no list from clients" if facts.accepted is None else f"{len(facts.accepted)} ids from clients"
     partly = "; extra rows are judged in part: older frames are purged" if facts.intake.complete_from else ""
     here = f"{len(rows)} rows, {len(unsettled & waiting)} waiting, {len(parked)} in dead letters"
+    here += f", {len(given_up - rows.keys())} given up by hand" if given_up else ""
     return CheckResult(1, "accepted orders", f"{here}, {clients}{partly}", found)
 
 
@@ -51,12 +53,13 @@ def _accepted_by_streams(facts: Facts) -> set[str]:
 
 
 def _waiting(facts: Facts) -> set[str]:
-    """Not yet relayed, or relayed and not yet finished. Without a consumer nothing is finished."""
+    """Not yet relayed, or relayed and not yet finished, or waiting for another attempt, which is acknowledged.
+    Without a consumer nothing is finished."""
     relayed = facts.intake.finished_through or 0
     finished = facts.queue.finished_through or 0
     waiting = {i for frame in facts.intake.frames if frame.seq > relayed for i in frame.order_ids or ()}
     waiting.update(m.order_id for m in facts.queue.orders if m.seq > finished and m.order_id is not None)
-    return waiting
+    return waiting.union(facts.queue.delayed)
 
 
 def _last_seen(order_ids: Iterable[str], facts: Facts) -> list[dict[str, Any]]:
@@ -73,13 +76,11 @@ def _last_seen(order_ids: Iterable[str], facts: Facts) -> list[dict[str, Any]]:
 
 
 def _extra(facts: Facts, known: Container[str]) -> list[dict[str, Any]]:
-    """Rows of sales that nobody accepted, judged as far back as all frames are still there."""
+    """Rows from the line that nobody accepted, judged as far back as all frames are still there."""
     return [
         {"order_id": order.order_id, "sale_id": order.sale_id, "customer_id": order.customer_id}
         for order in facts.orders
-        if order.sale_id is not None
-        and order.accepted_at >= facts.intake.complete_from
-        and order.order_id not in known
+        if order.in_line and order.accepted_at >= facts.intake.complete_from and order.order_id not in known
     ]
 
 

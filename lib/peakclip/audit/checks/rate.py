@@ -10,20 +10,22 @@ from peakclip.audit.result import CheckResult, violations
 
 
 def check_rate(facts: Facts) -> CheckResult:
-    """7: at most R + burst starts in any sliding second, over all workers, by the rows' `started_at`.
+    """7: at most R + burst starts in any sliding second, over all workers of the pool `orders`, by `started_at`.
 
-    Attempts that failed have left no row, so the true number can only be higher.
+    Orders that were written at once have not started. Attempts that failed have left no row, so the true number can
+    only be higher.
     """
     name = "starts per second"
     if facts.rate is None:
         return CheckResult(7, name, not_checked="the rate is not known; give it")
     rate = facts.rate
-    starts = sorted(order.started_at for order in facts.orders if order.started_at >= rate.since)
+    all_starts = [order.started_at for order in facts.orders if order.started_at is not None]
+    starts = sorted(start for start in all_starts if start >= rate.since)
     most, at = busiest_second(starts)
     allowed = math.floor(rate.per_second + rate.burst + 1e-9)
     over = [{"starts": most, "allowed": allowed, "from": at}] if most > allowed else []
     found = violations(7, ("more starts in one second than R + burst", over, None))
-    part = "" if rate.since == 0 or len(starts) == len(facts.orders) else ", since the rate in force began"
+    part = "" if rate.since == 0 or len(starts) == len(all_starts) else ", since the rate in force began"
     detail = (
         f"{len(starts)} starts{part}, at most {most} in a second, "
         f"allowed {rate.per_second:g} + {rate.burst} ({rate.source})"

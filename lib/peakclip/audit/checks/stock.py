@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from peakclip.audit.facts import ACTIVE, Facts, SaleRow
+from peakclip.audit.facts import ACTIVE, RESERVED, SOLD, Facts, Movement, OrderRow, SaleRow
 from peakclip.audit.result import CheckResult, Harm, Violation, violations
 
 
@@ -18,13 +18,20 @@ def check_stock(facts: Facts) -> CheckResult:
     (undersold); with available 7 one is both (duplicated); with held 11 one does not exist (oversold).
     """
     held: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    states_unknown: list[dict[str, Any]] = []
     for order in facts.orders:
         if order.sale_id is not None and order.status in ACTIVE:
             held[order.sale_id][order.status] += order.quantity
+        elif order.sale_id is not None and order.status not in ("cancelled", "rejected"):
+            states_unknown.append({"order_id": order.order_id, "status": order.status})
     found = [violation for sale in facts.sales for violation in _judge_sale(sale, held[sale.sale_id])]
     known = {sale.sale_id for sale in facts.sales}
     strays = [{"sale_id": i, "units": n.total()} for i, n in held.items() if i not in known]
-    found += violations(2, ("orders hold units of a sale that does not exist", strays, None))
+    found += violations(
+        2,
+        ("orders hold units of a sale that does not exist", strays, None),
+        ("orders of a sale in a state that no such order has", states_unknown, None),
+    )
     units = sum(n.total() for n in held.values())
     return CheckResult(2, "stock", f"{len(facts.sales)} sales, {units} units held by orders", tuple(found))
 
@@ -67,16 +74,77 @@ def check_limits(facts: Facts) -> CheckResult:
     return CheckResult(3, "limit per customer", f"{len(held)} customers of sales", found)
 
 
+def check_returns(facts: Facts) -> CheckResult:
+    """3: units of a cancelled order go back on offer once: by themselves (c-<order>), or with others that expired
+    (x-<first of them>). A movement of one id is made once, whatever it is. What is missing is judged at rest."""
+    name = "returned units"
+    orders = {order.order_id: order for order in facts.orders}
+    back: Counter[str] = Counter()
+    ids: Counter[tuple[str, str]] = Counter()
+    baseless: list[dict[str, Any]] = []
+    for movement in facts.offer.movements:
+        if movement.message_id:
+            ids[movement.sale_id, movement.message_id] += 1
+        kind, _, order_id = movement.message_id.partition("-")
+        if kind in ("c", "x"):
+            back[movement.sale_id] += movement.units
+            if not _explains(orders.get(order_id), movement, expired=kind == "x"):
+                baseless.append({"sale_id": movement.sale_id, "message_id": movement.message_id})
+    gone: Counter[str] = Counter()
+    for order in facts.orders:
+        if order.sale_id is not None and order.status == "cancelled":
+            gone[order.sale_id] += order.quantity
+    twice = [{"sale_id": s, "message_id": i, "times": n} for (s, i), n in ids.items() if n > 1]
+    more, short = back - gone, gone - back
+    found = (
+        *violations(
+            3,
+            ("a movement of an admission counter twice", twice, None),
+            ("units returned for an order that does not explain them", baseless, None),
+        ),
+        *violations(
+            3,
+            ("more units returned than orders were cancelled", _sums(more, gone, back), Harm.DUPLICATED),
+            units=more.total(),
+        ),
+    )
+    if facts.at_rest and facts.offer.complete:
+        found += violations(
+            3,
+            ("units of cancelled orders that were not returned", _sums(short, gone, back), Harm.UNDERSOLD),
+            units=short.total(),
+        )
+    part = "" if facts.offer.complete else "; judged in part: older movements are purged"
+    return CheckResult(
+        3, name, f"{gone.total()} units of cancelled orders, {back.total()} returned{part}", found
+    )
+
+
+def _sums(sales: Iterable[str], gone: Counter[str], back: Counter[str]) -> list[dict[str, Any]]:
+    return [{"sale_id": i, "cancelled": gone[i], "returned": back[i]} for i in sorted(sales)]
+
+
+def _explains(order: OrderRow | None, movement: Movement, *, expired: bool) -> bool:
+    """A batch that expired is named by its first order, and has at least its units."""
+    if order is None or order.status != "cancelled" or order.sale_id != movement.sale_id:
+        return False
+    if expired:
+        return order.reason == "expired" and movement.units >= order.quantity
+    return order.reason != "expired" and movement.units == order.quantity
+
+
 def _judge_sale(sale: SaleRow, by_status: Counter[str]) -> Iterable[Violation]:
     held = by_status.total()
+    reserved = sum(by_status[status] for status in RESERVED)
+    sold = sum(by_status[status] for status in SOLD)
     row = {
         "sale_id": sale.sale_id,
         "initial": sale.initial,
         "available": sale.available,
         "reserved": sale.reserved,
         "sold": sale.sold,
-        "pending_payment": by_status["pending_payment"],
-        "paid": by_status["paid"],
+        "reserved_by_orders": reserved,
+        "sold_to_orders": sold,
     }
 
     def violated(message: str, harm: Harm | None = None, units: int = 0) -> Violation:
@@ -84,7 +152,7 @@ def _judge_sale(sale: SaleRow, by_status: Counter[str]) -> Iterable[Violation]:
 
     if sale.initial != sale.available + sale.reserved + sale.sold:
         yield violated("initial is not available + reserved + sold")
-    if (sale.reserved, sale.sold) != (by_status["pending_payment"], by_status["paid"]):
+    if (sale.reserved, sale.sold) != (reserved, sold):
         yield violated("reserved and sold are not what the orders hold")
     oversold = max(0, held - sale.initial)
     both = (

@@ -1,0 +1,1 @@
+select message_id, order_ids from dropped_dead_letters
