@@ -27,12 +27,12 @@ from peakclip.jetstream import JetStream
 from peakclip.messages import Order
 from peakclip.service import Service, run_service
 from peakclip_api import keys
-from peakclip_api.accept import check_window, fingerprint
+from peakclip_api.accept import fingerprint
 from peakclip_api.auth import Keys, credential_of, customer_of
 from peakclip_api.body import decode_body, idempotency_key
 from peakclip_api.problems import Problem, problems, retry_later
 from peakclip_api.routes.orders import SeckillOrderRequest
-from peakclip_api.sales import Sale, Sales
+from peakclip_api.sales import Sale, Sales, check_window
 from peakclip_api.settings import ApiSettings
 
 Store = Callable[[Sale, Order], Awaitable[None]]

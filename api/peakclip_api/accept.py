@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -22,9 +22,9 @@ from peakclip_api.board import Board
 from peakclip_api.line import Entry, Follower, Line
 from peakclip_api.problems import Problem, key_reused, retry_later
 from peakclip_api.refusals import Refusals
-from peakclip_api.sales import Sale
+from peakclip_api.sales import Sale, check_window
 
-_FINAL: Final = (409, 410)  # refusals that a client takes for the last word
+_FINAL: Final = (409, 410, 422)  # refusals that a client takes for the last word
 Ended = Callable[[Outcome], None]
 
 
@@ -64,20 +64,6 @@ def fingerprint(customer_id: str, sale_id: str, quantity: int) -> str:
     return hashlib.blake2b(f"{customer_id}\0{sale_id}\0{quantity}".encode(), digest_size=8).hexdigest()
 
 
-def check_window(sale: Sale, now: float) -> None:
-    """Raises Problem 425 or 410 outside the sale's window."""
-    if now < sale.opens:
-        wait = str(max(1, int(sale.opens - now + 1)))
-        raise Problem(
-            425,
-            "sale-not-open",
-            f"The sale opens at {sale.opens_at.isoformat()}.",
-            headers={"Retry-After": wait},
-        )
-    if now >= sale.closes:
-        raise Problem(410, "sale-closed", f"The sale closed at {sale.closes_at.isoformat()}.")
-
-
 class Acceptor:
     """Accepts orders into the line."""
 
@@ -114,11 +100,19 @@ class Acceptor:
             lambda ended: self._put_in_line(sale, order_id, customer_id, quantity, print_, ended),
         )
 
-    async def accept_booking(self, order: Order) -> Accepted:
-        """The same for an ordinary order, which has neither window nor limit nor stock."""
-        return await self._accept(
-            order.order_id, order.fingerprint, lambda ended: self._hand_over(order, ended)
-        )
+    async def accept_booking(self, order: Order, check: Callable[[Order], Awaitable[None]]) -> Accepted:
+        """The same for an ordinary order, which has neither window nor limit nor stock.
+
+        `check` raises Problem 422 for what cannot be ordered. It is asked about new orders only.
+        """
+        order_id, print_ = order.order_id, order.fingerprint
+        if (known := await self.repeat(order_id, print_)) is not None:
+            return known
+        try:
+            await check(order)
+        except Problem as refusal:
+            await self._accepted_elsewhere(order_id, refusal)
+        return await self._accept(order_id, print_, lambda ended: self._hand_over(order, ended))
 
     async def repeat(self, order_id: str, print_: str) -> Accepted | None:
         """The answer to an order that is in the line, or on its way there. Raises Problem 422 if it is another one."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from peakclip.messages import Booking
+from peakclip.messages import Order
 from peakclip.store import query
 from peakclip_api.known import Known
+from peakclip_api.problems import Problem, invalid
 
 
 class Pet(NamedTuple):
@@ -33,13 +34,17 @@ class Bookable:
         self._pets = Known(load_pets, clock)
         self._packages = Known(load_packages, clock)
 
-    async def refusal(self, tenant: str, customer_id: str, booking: Booking) -> str | None:
-        """Why such an order cannot be, in the words of create_orders(); None if it can.
+    async def check(self, order: Order) -> None:
+        """Raises Problem 422 if such an order cannot be; what asyncpg raises while the database is away and nothing is
+        known."""
+        booking = order.booking
+        if booking is None or await self._pets.get(booking.pet_id) != Pet(order.tenant, order.customer_id):
+            raise refused("unknown-pet")
+        if await self._packages.get(booking.service_package_id) != order.tenant:
+            raise refused("unknown-package")
 
-        Raises what asyncpg raises while the database is away and nothing is known.
-        """
-        if await self._pets.get(booking.pet_id) != Pet(tenant, customer_id):
-            return "unknown-pet"
-        if await self._packages.get(booking.service_package_id) != tenant:
-            return "unknown-package"
-        return None
+
+def refused(reason: str) -> Problem:
+    """What create_orders() says, for the client."""
+    field = {"unknown-pet": "pet_id", "unknown-package": "service_package_id"}[reason]
+    return invalid(field, "names nothing that this customer can order")

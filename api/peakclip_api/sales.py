@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from peakclip.store import query
 from peakclip_api.known import Known
+from peakclip_api.problems import Problem
 
 # An id is also a part of NATS subjects, and PostgreSQL takes no NUL: anything else is no sale, and asks nobody.
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -34,6 +35,20 @@ class Sale:
 
 def sale_from_row(row: Any) -> Sale:
     return Sale(**row, opens=row["opens_at"].timestamp(), closes=row["closes_at"].timestamp())
+
+
+def check_window(sale: Sale, now: float) -> None:
+    """Raises Problem 425 or 410 outside the sale's window."""
+    if now < sale.opens:
+        wait = str(max(1, int(sale.opens - now + 1)))
+        raise Problem(
+            425,
+            "sale-not-open",
+            f"The sale opens at {sale.opens_at.isoformat()}.",
+            headers={"Retry-After": wait},
+        )
+    if now >= sale.closes:
+        raise Problem(410, "sale-closed", f"The sale closed at {sale.closes_at.isoformat()}.")
 
 
 class Sales(Known[Sale]):

@@ -188,6 +188,9 @@ async def test_stock_never_falls_below_what_is_promised(shop: Shop, js: JetStrea
         await until(lambda: at_rest(shop, js))
     assert await row(shop) == {"initial": 4, "available": 0, "reserved": 4, "sold": 0}
     assert await on_offer(js, sale_id) == 0
+    # The database decides, even if the counter offers what there is not.
+    await js.increment(topology.stock_subject(sale_id), 100, message_id="by-mistake")
+    assert (await change(shop, sale_id, stock=3)).kind == "stock-below-taken"
 
 
 async def test_a_repeated_creation_offers_nothing_again(shop: Shop, js: JetStream) -> None:

@@ -19,6 +19,7 @@ from peakclip_api import keys
 from peakclip_api.accept import Accepted
 from peakclip_api.auth import Credential, credential_of, customer_of
 from peakclip_api.body import decode_body, idempotency_key
+from peakclip_api.bookings import refused
 from peakclip_api.lookup import shown
 from peakclip_api.ownership import named_customer, order_not_found, sees
 from peakclip_api.paging import answer_page, page_of
@@ -29,7 +30,6 @@ MAX_QUANTITY: Final = 1_000
 STATUSES: Final = (
     "created", "pending_payment", "paid", "accepted", "started", "completed", "cancelled", "rejected",
 )  # fmt: skip
-REFUSALS: Final = {"unknown-pet": "pet_id", "unknown-package": "service_package_id"}
 
 
 class SeckillOrderRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,27 +73,25 @@ async def create_seckill_order(request: web.Request) -> web.Response:
 async def create_order(request: web.Request) -> web.Response:
     """A repeat is recognised before anything else is judged: pet or package may have gone since."""
     order = await _ordered(request)
-    acceptor = request.app[keys.ACCEPTOR]
-    if (known := await acceptor.repeat(order.order_id, order.fingerprint)) is not None:
-        return _queued(known)
-    if not _prefers_async(request):
-        return await _create_now(request, order)
-    refusal = await request.app[keys.BOOKABLE].refusal(order.tenant, order.customer_id, _booking(order))
-    if refusal is not None:
-        return await _accepted_before(request, order, refusal)
-    accepted = await acceptor.accept_booking(order)
+    if _prefers_async(request):
+        return await _create_later(request, order)
+    known = await request.app[keys.ACCEPTOR].repeat(order.order_id, order.fingerprint)
+    return await _create_now(request, order) if known is None else _queued(known)
+
+
+async def _create_later(request: web.Request, order: Order) -> web.Response:
+    app = request.app
+    try:
+        accepted = await app[keys.ACCEPTOR].accept_booking(order, app[keys.BOOKABLE].check)
+    except Problem as problem:
+        if problem.kind != "invalid-request":
+            raise
+        # Perhaps it was accepted so long ago that no process remembers.
+        found = await app[keys.POOL].fetchrow(query("find_order"), order.order_id)
+        if found is None:
+            raise
+        return _stored(found, order)
     return _queued(accepted, {"Preference-Applied": "respond-async"})
-
-
-async def _accepted_before(request: web.Request, order: Order, refusal: str) -> web.Response:
-    """Nobody is refused what was accepted: a moment ago by another process, or so long ago that it is forgotten."""
-    await request.app[keys.FOLLOWER].up_to_date()
-    if (known := await request.app[keys.ACCEPTOR].repeat(order.order_id, order.fingerprint)) is not None:
-        return _queued(known)
-    found = await request.app[keys.POOL].fetchrow(query("find_order"), order.order_id)
-    if found is None:
-        raise _refused(refusal)
-    return _stored(found, order)
 
 
 async def _ordered(request: web.Request) -> Order:
@@ -127,7 +125,7 @@ async def _create_now(request: web.Request, order: Order) -> web.Response:
     body = msgspec.json.encode([{**row, **row.pop("booking")}]).decode()
     made = await pool.fetchrow(query("create_orders"), body, None, False)
     if made["outcome"] == "refused":
-        raise _refused(made["reason"])
+        raise refused(made["reason"])
     return _stored(await pool.fetchrow(query("find_order"), order.order_id), order)
 
 
@@ -142,20 +140,10 @@ def _stored(found: Any, order: Order) -> web.Response:
     )
 
 
-def _booking(order: Order) -> Booking:
-    if order.booking is None:
-        raise ValueError("an order of a sale has no booking")
-    return order.booking
-
-
 def _prefers_async(request: web.Request) -> bool:
     """RFC 7240: a list of preferences, each perhaps with parameters."""
     wishes = ",".join(request.headers.getall("Prefer", [])).lower().split(",")
     return any(wish.partition(";")[0].strip() == "respond-async" for wish in wishes)
-
-
-def _refused(reason: str) -> Problem:
-    return invalid(REFUSALS[reason], "names nothing that can be ordered by this customer")
 
 
 def _queued(accepted: Accepted, headers: dict[str, str] | None = None) -> web.Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -61,9 +60,8 @@ def _route(action: str) -> Callable[[web.Request], Awaitable[web.Response]]:
 
 
 async def _move(request: web.Request, credential: Credential, action: str, order_id: str) -> Any:
-    """The outcome and the order. The key counts for its credential only: two providers may choose the same."""
+    """The outcome and the order."""
     key = optional_key(request.headers)
-    digest = key and hashlib.blake2b(f"{credential.subject}\0{key}".encode(), digest_size=16).hexdigest()
     provider_id = credential.subject if credential.role == "provider" else None
     if action == "accept":
         provider_id = await _accepting_provider(request, credential)
@@ -75,7 +73,7 @@ async def _move(request: web.Request, credential: Credential, action: str, order
         named_customer(request.headers, credential),
         provider_id,
         "cancelled-by-admin" if credential.role == "admin" else "cancelled-by-customer",
-        digest,
+        key,
         current_traceparent(),
     )
 

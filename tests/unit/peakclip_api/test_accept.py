@@ -10,10 +10,11 @@ from fakes import SALE, HeldIntake, Rumour
 
 from peakclip.errors import OutcomeUnknownError, UnavailableError
 from peakclip.ingest import IntakeUnavailableError, SoldOutError
-from peakclip_api.accept import Accepted, Acceptor, check_window, fingerprint
+from peakclip_api.accept import Accepted, Acceptor, fingerprint
 from peakclip_api.board import Board
 from peakclip_api.line import Line
 from peakclip_api.problems import Problem
+from peakclip_api.sales import check_window
 
 
 class Desk:

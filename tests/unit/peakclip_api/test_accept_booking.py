@@ -10,12 +10,13 @@ import msgspec
 from fakes import SALE, HeldIntake, Rumour
 
 from peakclip import messages
+from peakclip.errors import UnavailableError
 from peakclip.ingest import IntakeUnavailableError
 from peakclip.messages import Booking, Order
 from peakclip_api.accept import Accepted, Acceptor
 from peakclip_api.board import Board
 from peakclip_api.line import Line
-from peakclip_api.problems import Problem
+from peakclip_api.problems import Problem, invalid
 
 
 class Desk:
@@ -24,9 +25,17 @@ class Desk:
         self.line = Line(keep=1_000)
         self.rumour = Rumour(self.line)
         self.acceptor = Acceptor(cast("Any", self.intake), self.line, self.rumour, Board(cast("Any", None)))
+        self.checked: list[str] = []
+        self.refuses = False
+
+    async def check(self, order: Order) -> None:
+        self.checked.append(order.order_id)
+        await asyncio.sleep(0)
+        if self.refuses:
+            raise invalid("pet_id", "is gone")
 
     async def ask(self, key: str = "k1", **changes: Any) -> asyncio.Task[Accepted]:
-        task = asyncio.create_task(self.acceptor.accept_booking(booked(key, **changes)))
+        task = asyncio.create_task(self.acceptor.accept_booking(booked(key, **changes), self.check))
         await turns()
         return task
 
@@ -105,3 +114,35 @@ async def test_a_key_is_of_a_sales_order_or_of_an_ordinary_one() -> None:
     await desk.stored(0)
     await asked
     assert kind(await desk.ask("k1")) == "idempotency-key-reused"
+
+
+async def test_what_is_known_is_not_checked_again() -> None:
+    desk = Desk()
+    first = await desk.ask()
+    await desk.stored(0)
+    desk.refuses = True
+    assert (await desk.ask()).result() == first.result()
+    assert len(desk.checked) == 1
+    assert kind(await desk.ask("k2")) == "invalid-request"
+
+
+async def test_who_was_accepted_elsewhere_is_not_refused() -> None:
+    """By another process a moment ago, of which this one has not heard."""
+    desk = Desk()
+    desk.refuses = True
+    desk.rumour.elsewhere = [booked("k1")]
+    assert (await desk.ask("k1")).result().position == 1
+    desk.rumour.elsewhere = [booked("k2")]
+    assert kind(await desk.ask("k2", fingerprint="another")) == "idempotency-key-reused"
+    desk.rumour.fails = UnavailableError()
+    assert kind(await desk.ask("k3")) == "queue-unavailable"  # nobody knows
+    assert desk.intake.taken == []
+
+
+async def test_two_that_are_checked_at_once_are_one_order() -> None:
+    desk = Desk()
+    asked = [asyncio.create_task(desk.acceptor.accept_booking(booked("k1"), desk.check)) for _ in range(3)]
+    await turns()
+    assert len(desk.intake.taken) == 1
+    await desk.stored(0)
+    assert len({task.result() for task in asked}) == 1

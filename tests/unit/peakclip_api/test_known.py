@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import asyncpg
 import pytest
 
-from peakclip.messages import Booking
+from peakclip.messages import Booking, Order
 from peakclip.store import query
 from peakclip_api.bookings import Bookable
 from peakclip_api.known import FRESH_SECONDS, MISSING_SECONDS, MOST_AT_ONCE, REFRESH_AFTER_SECONDS, Known
+from peakclip_api.problems import Problem
 
 
 class Table:
@@ -169,18 +170,19 @@ class Shelf:
         return [{"service_package_id": key, "tenant": "t1"} for key in keys if key != "none"]
 
 
+def booked(tenant: str, customer: str, pet: str, package: str) -> Order:
+    return Order(
+        "id", tenant, customer, "", 1, "print", 1.8e9, booking=Booking(pet, package, "2026-12-24T10:00:00Z")
+    )
+
+
 async def test_a_burst_of_orders_reads_pets_and_packages_together_and_once() -> None:
     shelf = Shelf()
     bookable = Bookable(shelf, lambda: 1.0)
 
     async def burst() -> None:
-        refusals = await asyncio.gather(
-            *(
-                bookable.refusal("t1", f"owner-of-p{n % 300}", Booking(f"p{n % 300}", "k", "2026-12-24"))
-                for n in range(1_000)
-            )
-        )
-        assert set(refusals) == {None}
+        orders = [booked("t1", f"owner-of-p{n % 300}", f"p{n % 300}", "k") for n in range(1_000)]
+        await asyncio.gather(*(bookable.check(order) for order in orders))
 
     await burst()
     assert shelf.asked.count(query("find_pets")) == 1
@@ -190,17 +192,24 @@ async def test_a_burst_of_orders_reads_pets_and_packages_together_and_once() -> 
 
 
 @pytest.mark.parametrize(
-    ("tenant", "customer", "pet", "package", "refusal"),
+    ("tenant", "customer", "pet", "package", "wrong"),
     [
         ("t1", "owner-of-p", "p", "k", None),
-        ("t1", "another", "p", "k", "unknown-pet"),
-        ("t2", "owner-of-p", "p", "k", "unknown-pet"),
-        ("t1", "owner-of-none", "none", "k", "unknown-pet"),
-        ("t1", "owner-of-p", "p", "none", "unknown-package"),
+        ("t1", "another", "p", "k", "pet_id"),
+        ("t2", "owner-of-p", "p", "k", "pet_id"),
+        ("t1", "owner-of-none", "none", "k", "pet_id"),
+        ("t1", "owner-of-p", "p", "none", "service_package_id"),
     ],
 )
 async def test_whose_pet_and_package(
-    tenant: str, customer: str, pet: str, package: str, refusal: str | None
+    tenant: str, customer: str, pet: str, package: str, wrong: str | None
 ) -> None:
     bookable = Bookable(Shelf(), lambda: 1.0)
-    assert await bookable.refusal(tenant, customer, Booking(pet, package, "2026-12-24")) == refusal
+    order = booked(tenant, customer, pet, package)
+    if wrong is None:
+        await bookable.check(order)
+        return
+    with pytest.raises(Problem) as caught:
+        await bookable.check(order)
+    assert caught.value.errors is not None
+    assert caught.value.errors[0]["field"] == wrong
