@@ -71,6 +71,7 @@ class Shop:
                     lambda: self._all_paid() or all(task.done() for task in tasks), deadline_seconds, 0.2
                 )
             finally:
+                print(f"{len(self.paid):,} paid, {len(self.accepted):,} accepted, {dict(self.answers)}")
                 for task in tasks:
                     task.cancel()
                 for done in await asyncio.gather(*tasks, return_exceptions=True):

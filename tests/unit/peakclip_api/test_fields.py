@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -46,11 +47,12 @@ def test_bounds(kind: Any, good: list[Any], bad: list[Any]) -> None:
     ],
 )  # fmt: skip
 def test_a_place_has_both(latitude: Any, longitude: Any, whole: bool) -> None:
+    place = SimpleNamespace(latitude=latitude, longitude=longitude)
     if whole:
-        f.check_place(latitude, longitude)
+        f.check_place(place)
         return
     with pytest.raises(Problem) as caught:
-        f.check_place(latitude, longitude)
+        f.check_place(place)
     assert caught.value.kind == "invalid-request"
 
 
