@@ -5,6 +5,7 @@ schemathesis makes up requests; this gives them a role, and ids that name someth
 
 from __future__ import annotations
 
+import json
 import random
 from collections import defaultdict, deque
 from datetime import timedelta
@@ -21,6 +22,7 @@ PROVIDER, PET, PACKAGE = (
     "pet-1",
     "package-1",
 )  # there before anything is explored; p-1 has PROVIDER_KEY
+ORDER = "00000000-0000-8000-8000-000000000000"  # of which both have been told
 FURNISHED = (PROVIDER, PET, PACKAGE, CUSTOMER)  # nothing changes or deletes them
 # What makes a body likely to fit the rest of the world.
 LIKELY: dict[str, dict[str, Any]] = {
@@ -37,6 +39,7 @@ LIKELY: dict[str, dict[str, Any]] = {
     },
     "POST /v1/orders/{order_id}/accept": {"provider_id": PROVIDER},
 }
+STREAMS = ("/v1/notifications/stream", "/v1/orders/{order_id}/events")
 # The status an order has for an operation on it to work.
 FROM_STATUS = {
     "POST /v1/orders/{order_id}/accept": "created",
@@ -47,7 +50,7 @@ FROM_STATUS = {
 
 
 async def furnish(database: Any) -> None:
-    """A provider, a customer's pet and a package, so that an order can go all the way."""
+    """A provider, a customer's pet and a package, so that an order can go all the way, and news for both."""
     await database.execute(
         "insert into providers (provider_id, tenant, name, latitude, longitude, radius_m, fingerprint)"
         " values ($1, $2, 'A provider', 52.5, 13.4, 5000, 'f')",
@@ -63,6 +66,14 @@ async def furnish(database: Any) -> None:
         " values ($1, $2, 'A bath', 1999, 30, 'f')",
         PACKAGE, TENANT,
     )  # fmt: skip
+    await database.executemany(
+        "insert into notifications (tenant, audience, user_id, number, event_id, kind, title, body, data)"
+        " values ($1, $2, $3, 1, $4, 'order.paid', 'An order', 'It is paid.', $5)",
+        [
+            (TENANT, audience, user, f"{ORDER}:2", json.dumps({"order_id": ORDER}))
+            for audience, user in (("customer", CUSTOMER), ("provider", PROVIDER))
+        ],
+    )
 
 
 class Visitor:
@@ -118,6 +129,8 @@ class Visitor:
         if "Idempotency-Key" in case.headers and self._chance.random() < 0.8:
             self._number += 1
             case.headers["Idempotency-Key"] = f"explored-{self._number}"
+        if case.operation.path in STREAMS and self._chance.random() < 0.9:
+            case.headers["Last-Event-ID"] = "0"  # from the beginning, or it waits for something to happen
         for name in case.path_parameters or {}:
             if self._known[name] and self._chance.random() < 0.8:
                 case.path_parameters[name] = self._one_of(name, case)

@@ -173,6 +173,7 @@ def problem(status: int, kind: str, **headers: str) -> dict[str, Any]:
         {"sent": b""},
         {"sent": None},
         {"method": "GET", "path": "/nothing", **problem(404, "not-found")},
+        {"path": "/v1/sales/%7Bid%7D/orders", **problem(404, "not-found")},
         {"method": "DELETE", **problem(405, "method-not-allowed", Allow="POST")},
         {"sent": b"nonsense", **problem(400, "malformed-json")},
         problem(503, "queue-unavailable", **{"Retry-After": "1"}),
