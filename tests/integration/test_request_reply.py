@@ -101,6 +101,7 @@ async def test_a_provider_is_told_with_its_statistics(api: Api, client: JetStrea
     await insert_provider(database, rating_sum=9, rating_count=2, completed_orders=5)
     answer = await ask(client, "providers", {"tenant": TENANT, "provider_id": "p-1"})
     told = msgspec.json.decode(answer.data)
+    assert told == (await api.call("GET", "/v1/providers/p-1", key=ADMIN_KEY)).body
     schema = {**openapi.DOCUMENT, "$ref": "#/components/schemas/Provider"}
     jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(told)
     known = set(openapi.DOCUMENT["components"]["schemas"]["Provider"]["properties"])

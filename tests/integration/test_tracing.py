@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from pools import drain, effects_pool, orders_pool, relay
-from support import Api, api_process, new_name, sale_request, store_frame, store_keys, until
+from support import ADMIN_KEY, Api, api_process, new_name, sale_request, store_frame, store_keys, until
 
 from peakclip import store, topology, tracing
 from peakclip.jetstream import JetStream, StoredMessage
@@ -91,11 +91,11 @@ async def buy(api: Api, sale: str, headers: dict[str, str]) -> str:
     return str(answer.body["order_id"])
 
 
-async def event_of(js: JetStream, order_id: str) -> StoredMessage:
+async def event_of(js: JetStream, order_id: str, version: int = 1) -> StoredMessage:
     async def found() -> StoredMessage | None:
         seq = 1
         while message := await js.message_from(topology.EVENTS, seq):
-            if message.headers["Nats-Msg-Id"] == f"{order_id}:1":
+            if message.headers["Nats-Msg-Id"] == f"{order_id}:{version}":
                 return message
             seq = message.seq + 1
         return None
@@ -215,6 +215,22 @@ async def test_refusals_and_other_routes_are_spans_too(seen: Seen, api: Api) -> 
     names = {one.name for one in seen.get_finished_spans()}
     assert {"POST /v1/sales", "GET /v1/orders/{order_id}"} <= names
     assert not any("nothing" in one or "status" in one for one in names)
+
+
+async def test_what_happens_to_an_order_later_is_of_the_trace_in_which_it_was_asked_for(
+    seen: Seen, api: Api, js: JetStream, fresh_database_url: str
+) -> None:
+    order_id = await buy(api, await api.sale(), {"traceparent": UNSAMPLED})
+    async with running(js, fresh_database_url):
+        await event_of(js, order_id)
+        path = f"/v1/orders/{order_id}/pay"
+        paid = await api.call("POST", path, key=ADMIN_KEY, headers={"traceparent": CALLER})
+        assert paid.status == 200, paid
+        event = await event_of(js, order_id, version=2)
+    asked = seen.one("POST /v1/orders/{order_id}/pay")
+    assert (ids(asked)[0], parent_id(asked)) == (TRACE, "b7ad6b7169203331")
+    assert event.headers["traceparent"] == f"00-{TRACE}-{ids(asked)[1]}-01"
+    assert parent_id(seen.one("pay_order")) == ids(asked)[1]
 
 
 async def test_a_request_over_nats_is_a_span_of_whoever_asked(seen: Seen, api: Api, js: JetStream) -> None:
