@@ -11,12 +11,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+import structlog
+
 from peakclip.store import DATABASE_AWAY
+
+log = structlog.get_logger()
 
 FRESH_SECONDS: Final = 2.0
 REFRESH_AFTER_SECONDS: Final = 1.0  # who asks later than this has it refreshed behind their back
 MISSING_SECONDS: Final = 0.5  # how long 'there is none' is believed
-PATIENCE_SECONDS: Final = 0.25  # for a database that hangs, while something old is known
+PATIENCE_SECONDS: Final = 0.25
 MOST_REMEMBERED: Final = 100_000
 MOST_AT_ONCE: Final = 1_000  # ids in one query
 
@@ -30,13 +34,20 @@ class _Found(NamedTuple, Generic[T]):
 
 
 class Known(Generic[T]):
-    """`load` gets ids and answers the rows that there are, by id. `clock` is monotonic seconds."""
+    """`load` gets ids and answers the rows that there are, by id. `clock` is monotonic seconds.
+
+    `patience`: seconds that somebody waits for a database that hangs, while something old is known.
+    """
 
     def __init__(
-        self, load: Callable[[Sequence[str]], Awaitable[dict[str, T]]], clock: Callable[[], float]
+        self,
+        load: Callable[[Sequence[str]], Awaitable[dict[str, T]]],
+        clock: Callable[[], float],
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self._load = load
         self._clock = clock
+        self._patience = patience
         self._known: dict[str, _Found[T]] = {}
         self._next: dict[str, asyncio.Future[T | None]] = {}  # for the next query
         self._loading: dict[str, asyncio.Future[T | None]] = {}  # in the one that runs
@@ -69,7 +80,7 @@ class Known(Generic[T]):
         return await asyncio.shield(self._refresh(key, anew=True))
 
     async def _or_old(self, key: str, asked: asyncio.Future[T | None]) -> T | None:
-        await asyncio.wait([asked], timeout=PATIENCE_SECONDS)
+        await asyncio.wait([asked], timeout=self._patience)
         if asked.done() and asked.exception() is None:
             return asked.result()
         old = self._known[key].value
@@ -111,6 +122,7 @@ class Known(Generic[T]):
             self._loading = {}
 
     def _fail(self, failure: Exception) -> None:
+        log.warning("rows_not_refreshed", rows=len(self._loading), error=repr(failure))
         loading, self._loading = self._loading, {}
         for key, future in loading.items():
             found = self._known.get(key)
