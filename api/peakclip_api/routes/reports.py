@@ -28,7 +28,9 @@ async def daily(request: web.Request) -> web.Response:
     credential = await credential_of(request, request.app[keys.KEYS])
     require_role(credential, "admin")
     first, last = days_of(request.query, datetime.now(UTC).date())
-    rows = await request.app[keys.POOL].fetch(query("daily_report"), credential.tenant, first, last)
+    # As text: the driver takes the calendar's first and last day for minus and plus infinity.
+    ends = first.isoformat(), last.isoformat()
+    rows = await request.app[keys.POOL].fetch(query("daily_report"), credential.tenant, *ends)
     body = msgspec.json.encode({"items": [_shown(row) for row in rows]})
     return web.Response(body=body, content_type="application/json")
 
