@@ -72,8 +72,9 @@ class Readers:
     def entered(self, owner: Hashable, reader: Reader) -> Iterator[None]:
         """Not refused but the oldest ended: what a lost connection has left behind takes nobody's place."""
         mine = self._of.setdefault(owner, {})
-        if len(mine) >= MOST_OF_ONE:
-            next(iter(mine)).end()
+        living = [one for one in mine if not one.ended]
+        if len(living) >= MOST_OF_ONE:
+            living[0].end()
         mine[reader] = None
         if self._ended:
             reader.end()

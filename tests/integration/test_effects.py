@@ -6,9 +6,12 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import pytest
 from business import (
+    Happened,
     act,
+    add_customer,
     add_provider,
     apply,
     happened,
@@ -164,9 +167,61 @@ async def test_a_day_is_a_utc_day_of_the_event(database: Any) -> None:
     assert [tuple(row) for row in rows] == [("2026-02-28", 1), ("2026-03-01", 1)]
 
 
-def changed(event: Any, body: dict[str, Any], event_id: str) -> Any:
-    import dataclasses
+def changed(event: Happened, body: dict[str, Any], event_id: str) -> Happened:
+    return Happened(event_id, event.subject, msgspec.json.encode(body).decode())
 
-    import msgspec
 
-    return dataclasses.replace(event, event_id=event_id, payload=msgspec.json.encode(body).decode())
+# -- what also leaves the system ---------------------------------------------------------------------------
+
+
+async def test_a_webhook_gets_everything_and_an_e_mail_what_one_wants_to_find_again(database: Any) -> None:
+    hook, mail = "https://example.org/hook", "somebody@example.org"
+    await add_customer(database, "own-1", email=mail, webhook_url=hook)
+    await add_provider(database, "p-1", email="p@example.org", webhook_url="https://example.org/p")
+    done, cancelled = await new_order(database), await new_order(database)
+    await act(database, done, "pay", "accept", "start", "complete")
+    await review(database, done, 5, reply="Thanks")
+    await act(database, cancelled, "accept", "cancel")
+    await apply(database, await happened(database))
+    rows = await database.fetch("select user_id, channel, kind, address from deliveries")
+    found: dict[tuple[str, str], Counter[str]] = {}
+    for row in rows:
+        found.setdefault((row["user_id"], row["channel"]), Counter())[row["kind"]] += 1
+    assert found == {
+        ("own-1", "webhook"): {
+            "order.created": 2, "order.paid": 1, "order.accepted": 2, "order.started": 1, "order.completed": 1,
+            "order.cancelled": 1, "review.replied": 1,
+        },
+        ("own-1", "email"): {"order.created": 2, "order.paid": 1, "order.cancelled": 1},
+        ("p-1", "webhook"): {"order.created": 2, "order.cancelled": 1, "review.created": 1},
+        ("p-1", "email"): {"review.created": 1},
+    }  # fmt: skip
+    addresses = {(row["user_id"], row["channel"]): row["address"] for row in rows}
+    assert addresses == {
+        ("own-1", "webhook"): hook,
+        ("own-1", "email"): mail,
+        ("p-1", "webhook"): "https://example.org/p",
+        ("p-1", "email"): "p@example.org",
+    }
+    joined = await database.fetchval(
+        "select count(*) from deliveries d join notifications n using (notification_id, tenant, user_id, kind, title,"
+        " body, data) where d.state = 'pending'"
+    )
+    assert joined == len(rows)
+
+
+async def test_nothing_goes_to_an_address_that_is_not_the_receivers(database: Any) -> None:
+    """A provider and another tenant's customer of the same id have addresses; this customer has none, or had one."""
+    await add_provider(
+        database, "own-1", at=(0, 0), email="p@example.org", webhook_url="https://example.org/p"
+    )
+    await add_customer(
+        database, "own-1", tenant="t2", email="x@example.org", webhook_url="https://example.org/x"
+    )
+    await add_customer(database, "gone", email="gone@example.org")
+    await database.execute("update customers set deleted_at = now() where customer_id = 'gone'")
+    for customer in ("own-1", "gone", "never-seen"):
+        await new_order(database, customer)
+    await apply(database, await happened(database))
+    assert await database.fetchval("select count(*) from notifications") == 3
+    assert await database.fetchval("select count(*) from deliveries") == 0
