@@ -72,7 +72,7 @@ async def add_customer(database: Any, customer_id: str, *, tenant: str = TENANT,
         "customer_id": customer_id,
         "tenant": tenant,
         "name": customer_id,
-        "fingerprint": "f",
+        "fingerprint": customer_id,  # names the key of the request, and a key is used once
         **columns,
     }
     await _insert(database, "customers", values)
