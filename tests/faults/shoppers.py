@@ -58,7 +58,7 @@ class Shop:
     async def run(self, buyers: int, deadline_seconds: float) -> None:
         """Everybody at once, and those who got nothing again and again, until as many have paid as there are units."""
         connector = aiohttp.TCPConnector(limit=CONNECTIONS)
-        timeout = aiohttp.ClientTimeout(total=30)
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=30)  # the wait for a connection does not count
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as self._session:
             names = [f"{self.sale}-{number}" for number in range(buyers)]
             plans = self._plans(buyers)
