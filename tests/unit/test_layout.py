@@ -89,12 +89,20 @@ def test_a_package_begins_with_its_charter(package: str) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")),
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")],
     ids=lambda page: str(page.relative_to(ROOT)),
 )
-def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
-    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+def test_every_link_to_a_file_or_a_heading_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text())
+    inside = [(page.parent / file if file else page, heading) for file, heading in links if "://" not in file]
+    assert [str(file) for file, _ in inside if not file.exists()] == []
+    assert [(file.name, one) for file, one in inside if one and one not in headings(file)] == []
+
+
+def headings(page: Path) -> set[str]:
+    """As they are named behind the `#` of a link."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in found}
 
 
 @pytest.mark.parametrize(
@@ -102,8 +110,8 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     [ApiSettings, WorkerSettings, RelaySettings, OperatorSettings],
     ids=lambda one: str(one.__module__),
 )
-def test_every_setting_is_in_the_readme(settings: type[Settings]) -> None:
-    text = (ROOT / "README.md").read_text()
+def test_every_setting_is_described(settings: type[Settings]) -> None:
+    text = (ROOT / "docs" / "reference" / "configuration.md").read_text()
     missing = [name for name in variables(settings) if f"`PEAKCLIP_{name.upper()}`" not in text]
     assert missing == []
 
