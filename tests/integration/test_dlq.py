@@ -393,6 +393,22 @@ async def test_nothing_is_dropped_without_a_yes_and_what_is_stays_on_record(
     assert await letters(database) == {}
 
 
+async def test_units_of_an_order_that_is_given_up_go_back_on_offer_once(
+    system: JetStream, database: Any, dlq: Callable[..., Any]
+) -> None:
+    """Not those of an order that has its row, of a poison message, or of one that took none."""
+    given_up, stored = make_order(quantity=3), make_order()
+    await drain_batch(database, [stored])
+    await database.execute("truncate outbox")
+    strange = [make_order(order_id="not-a-uuid"), make_order(quantity=2**40), make_order(sale_id="nowhere")]
+    for number, order in enumerate([given_up, stored, *strange]):
+        await put_letter(system, database, f"m{number}", order)
+    for _ in range(2):
+        await dlq("drop", "--all", "--yes")
+    rows = await database.fetch("select message_id, subject, increment from outbox")
+    assert [tuple(row) for row in rows] == [(f"d-m0-{given_up.order_id}", "stock.s1", 3)]
+
+
 @pytest.mark.parametrize("arguments", [("redrive",), ("drop",), ("redrive", "m1", "--all"), ("show",)])
 async def test_it_must_be_said_which_letters(dlq: Callable[..., Any], arguments: tuple[str, ...]) -> None:
     assert (await dlq(*arguments)).exit_code == 2

@@ -10,6 +10,7 @@ import msgspec
 
 from peakclip import messages, topology
 from peakclip.audit.facts import DeadLetter, Dropped, OrderRow, Payment, SaleRow, Sum
+from peakclip.dead_letters.letter import units_of
 from peakclip.store import query
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
@@ -65,12 +66,16 @@ def _order(row: Any) -> OrderRow:
 
 def _letter(row: Any) -> DeadLetter:
     order_ids: tuple[str, ...] = ()
+    units: tuple[tuple[str, str, int], ...] = ()
     if row["pool"] in (topology.ORDERS_POOL, topology.RELAY):
         try:
-            order_ids = tuple(order.order_id for order in messages.decode_frame(row["payload"]))
+            orders = messages.decode_frame(row["payload"])
+            order_ids = tuple(order.order_id for order in orders)
+            if row["pool"] == topology.ORDERS_POOL:  # those of a frame went back when it could not be read
+                units = tuple((one["order_id"], one["sale_id"], one["quantity"]) for one in units_of(orders))
         except _UNREADABLE:
             order_ids = ()
-    return DeadLetter(row["message_id"], row["pool"], row["cause"], row["attempts"], order_ids)
+    return DeadLetter(row["message_id"], row["pool"], row["cause"], row["attempts"], order_ids, units)
 
 
 def _dropped(row: Any) -> Dropped:

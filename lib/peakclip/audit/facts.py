@@ -61,6 +61,7 @@ class DeadLetter:
     cause: str
     attempts: int
     order_ids: tuple[str, ...] = ()  # the orders inside, as far as the message can be read
+    units: tuple[tuple[str, str, int], ...] = ()  # what they were admitted for: order, sale, quantity
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,7 @@ class Desk:
                 "message_id": one.message_id,
                 "at": one.at,
                 "order_ids": [order.order_id for order in one.orders],
+                "units": one.units,
             }
             for one in mine
         ]

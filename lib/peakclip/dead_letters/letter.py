@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +16,8 @@ from peakclip.jetstream import OutMessage
 from peakclip.messages import Order, decode_frame
 
 DELIVERY: Final = "delivery."  # subjects of deliveries, which live in a table and not in a stream
+MAX_QUANTITY: Final = 1_000  # units of a sale in one order: the API accepts no more
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
 
 
@@ -49,6 +52,11 @@ class Letter:
         return int(text) if text.isdecimal() else 0
 
     @property
+    def units(self) -> list[dict[str, Any]]:
+        """Of an order only: those of a frame that could not be read have been given back by the reconciler."""
+        return units_of(self.orders) if self.pool == topology.ORDERS_POOL else []
+
+    @property
     def orders(self) -> list[Order]:
         """The accepted orders inside: one, those of a frame, or none."""
         if self.pool not in (topology.ORDERS_POOL, topology.RELAY):
@@ -57,6 +65,16 @@ class Letter:
             return decode_frame(self.payload)
         except _UNREADABLE:
             return []
+
+
+def units_of(orders: Iterable[Order]) -> list[dict[str, Any]]:
+    """What such orders of sales took from their admission counters: {order_id, sale_id, quantity}. An order that was
+    accepted has a UUID and a quantity within bounds; what has not is a poison message and took nothing."""
+    return [
+        {"order_id": order.order_id, "sale_id": order.sale_id, "quantity": order.quantity}
+        for order in orders
+        if order.sale_id and 1 <= order.quantity <= MAX_QUANTITY and _UUID.fullmatch(order.order_id)
+    ]
 
 
 def redriven(letter: Letter) -> OutMessage:

@@ -37,25 +37,35 @@ def check_stock(facts: Facts) -> CheckResult:
 
 
 def check_admission(facts: Facts) -> CheckResult:
-    """2, at rest: every unit that is available in the database is on offer at the admission counter."""
+    """2, at rest: every unit that is available in the database is on offer at the admission counter, or was taken
+    from it by an order that is a dead letter: it may be sent back to work, and gives its units back when dropped."""
     name = "admission counters"
     if not facts.at_rest:
         return CheckResult(2, name, not_checked="orders are under way; it holds only at rest")
     short: list[dict[str, Any]] = []
     over: list[dict[str, Any]] = []
+    rows = {order.order_id for order in facts.orders}
+    waiting: Counter[str] = Counter()
+    for letter in facts.dead_letters:
+        for order_id, sale_id, quantity in letter.units:
+            waiting[sale_id] += 0 if order_id in rows else quantity
     for sale in facts.sales:
         on_offer = facts.counters.get(sale.sale_id)
         row = {"sale_id": sale.sale_id, "on_offer": on_offer, "available": sale.available}
-        if (on_offer or 0) < sale.available:  # without a counter nothing can be bought
+        if waiting[sale.sale_id]:
+            row["in_dead_letters"] = waiting[sale.sale_id]
+        expected = sale.available - waiting[sale.sale_id]
+        if (on_offer or 0) < expected:  # without a counter nothing can be bought
             short.append(row)
-        elif on_offer is not None and on_offer > sale.available:
+        elif on_offer is not None and on_offer > expected:
             over.append(row)
-    units = sum(row["available"] - (row["on_offer"] or 0) for row in short)
+    units = sum(row["available"] - row.get("in_dead_letters", 0) - (row["on_offer"] or 0) for row in short)
     found = (
         *violations(2, ("units are available, but not on offer", short, Harm.UNDERSOLD), units=units),
         *violations(2, ("more units are on offer than available", over, None)),
     )
-    return CheckResult(2, name, f"{len(facts.counters)} counters for {len(facts.sales)} sales", found)
+    held = f", {waiting.total()} units wait in dead letters" if waiting.total() else ""
+    return CheckResult(2, name, f"{len(facts.counters)} counters for {len(facts.sales)} sales{held}", found)
 
 
 def check_limits(facts: Facts) -> CheckResult:

@@ -313,6 +313,23 @@ def test_the_admission_counter_at_rest(counters: dict[str, int], undersold: int,
     assert judge(replace(facts, at_rest=False)).violations == []
 
 
+def test_a_unit_may_wait_in_a_dead_letter_and_in_no_other_way() -> None:
+    letter = DeadLetter("f9.1", "orders", "broken", 3, ("x",), (("x", "sale", 2),))
+    facts = replace(sound(), dead_letters=(letter,), counters={"sale": 5})
+    assert [v for v in judge(facts).violations if v.invariant == 2] == []
+    short = judge(replace(facts, counters={"sale": 4}))
+    assert (2, "units are available, but not on offer") in messages(short)
+    assert short.undersold == 1
+    over = judge(replace(facts, counters={"sale": 7}))
+    assert (2, "more units are on offer than available") in messages(over), (
+        "what waits is not on offer as well"
+    )
+    done = replace(letter, units=(("a", "sale", 2),))  # the order has its row: nothing waits for it
+    assert (2, "units are available, but not on offer") in messages(
+        judge(replace(facts, dead_letters=(done,)))
+    )
+
+
 def test_a_sold_out_sale_needs_no_counter() -> None:
     empty = sale(initial=3, available=0)
     assert judge(replace(sound(), sales=(empty,), counters={})).violations == []
