@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from business import (
+    BERLIN,
     Happened,
     act,
     add_customer,
@@ -152,8 +153,11 @@ async def test_an_order_without_a_place_or_of_a_sale_is_offered_to_nobody(databa
     await add_provider(database, "p-1")
     await insert_sale(database)
     await drain_batch(database, [make_order()])
-    await new_order(database, at=None)
-    await apply(database, await happened(database))
+    order = await new_order(database, at=None)
+    *events, last = await happened(database)
+    place = {"latitude": BERLIN[0], "longitude": BERLIN[1]}
+    of_a_sale = changed(last, {**last.body, **place, "sale_id": "s1", "version": 9}, f"{order}:9")
+    await apply(database, [*events, last, of_a_sale])
     assert {audience for audience, *_ in await told(database)} == {"customer"}
 
 
@@ -211,7 +215,7 @@ async def test_a_webhook_gets_everything_and_an_e_mail_what_one_wants_to_find_ag
 
 
 async def test_nothing_goes_to_an_address_that_is_not_the_receivers(database: Any) -> None:
-    """A provider and another tenant's customer of the same id have addresses; this customer has none, or had one."""
+    """Others of the same id have addresses: a provider, a customer, one of another tenant; or the receiver had one."""
     await add_provider(
         database, "own-1", at=(0, 0), email="p@example.org", webhook_url="https://example.org/p"
     )
@@ -220,8 +224,10 @@ async def test_nothing_goes_to_an_address_that_is_not_the_receivers(database: An
     )
     await add_customer(database, "gone", email="gone@example.org")
     await database.execute("update customers set deleted_at = now() where customer_id = 'gone'")
+    await add_provider(database, "p-1")
+    await add_customer(database, "p-1", email="c@example.org", webhook_url="https://example.org/c")
     for customer in ("own-1", "gone", "never-seen"):
         await new_order(database, customer)
     await apply(database, await happened(database))
-    assert await database.fetchval("select count(*) from notifications") == 3
+    assert await database.fetchval("select count(*) from notifications") == 6
     assert await database.fetchval("select count(*) from deliveries") == 0
