@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pools import Worker, drain, orders_pool, own_connections, relay
 from support import NOW, drain_batch, insert_sale, make_order, new_name, unfinished, until
+from trade import insert_orders
 
 from peakclip import messages, store, topology
 from peakclip.jetstream import JetStream, OutMessage
@@ -137,6 +138,17 @@ async def test_a_key_used_for_two_sales_at_once_gives_the_loser_its_units_back(d
     assert sorted([await given_back(database, "s1"), await given_back(database, "s2")]) == [[], [1]]
     winner = await database.fetchval("select sale_id from orders")
     assert await given_back(database, winner) == []
+
+
+async def test_a_key_of_an_order_that_did_not_wait_in_line_gives_the_units_back_once(database: Any) -> None:
+    """That one is of no frame, and the line does not know its key: the sale has admitted another."""
+    await insert_sale(database, stock=10, limit=5)
+    order = make_order(quantity=2)
+    await insert_orders(database, 1)
+    await database.execute("update orders set order_id = $1", order.order_id)
+    for _ in range(2):
+        assert await drain_batch(database, [order]) == (0, 0, 1)
+    assert await given_back(database) == [2]
 
 
 async def test_beyond_the_limit_is_rejected_and_goes_back(database: Any) -> None:

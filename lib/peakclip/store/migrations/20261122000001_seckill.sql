@@ -222,7 +222,8 @@ begin
     from unnest(p_order_id, p_frame_id, p_sale_id, p_quantity) as i (order_id, frame_id, sale_id, quantity)
   ), superseded as (
     insert into superseded_reservations (order_id, frame_id)
-    select distinct r.order_id, r.frame_id from repeats r where r.winner <> r.frame_id
+    select distinct r.order_id, r.frame_id from repeats r
+    where r.winner is distinct from r.frame_id  -- null: it did not wait in line
     on conflict do nothing
     returning order_id, frame_id
   )
