@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -11,8 +12,8 @@ import msgspec
 import pytest
 from support import drain_batch, insert_sale, make_order, offer, on_offer, until
 
-from peakclip import store, topology
-from peakclip.errors import OutcomeUnknownError
+from peakclip import store, telemetry, topology
+from peakclip.errors import OutcomeUnknownError, RefusedError
 from peakclip.jetstream import JetStream, PubAck, StoredMessage
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
@@ -33,6 +34,12 @@ async def running(js: JetStream, database: Any) -> AsyncIterator[asyncio.Task[No
 
 async def nothing_owed(database: Any) -> bool:
     return await database.fetchval("select count(*) from outbox") == 0
+
+
+def owed() -> float:
+    """As `/metrics` says it."""
+    (family,) = telemetry.OUTBOX.collect()
+    return family.samples[0].value
 
 
 async def events(js: JetStream) -> list[StoredMessage]:
@@ -106,6 +113,39 @@ async def test_a_crash_between_publishing_and_forgetting_counts_once(
         await until(lambda: nothing_owed(database))
     assert len(await events(js)) == orders
     assert await on_offer(js) == 100 + orders - 1
+
+
+async def test_a_database_that_refuses_for_a_while_is_waited_for(js: JetStream, database: Any) -> None:
+    """As with a full disk: the relay takes frames apart meanwhile, so its outbox must not end it."""
+    await insert_sale(database, stock=3)
+    await drain_batch(database, [make_order()])
+    await database.execute("alter table outbox rename to outbox_away")
+    async with running(js, database) as task:
+        await asyncio.sleep(0.2)
+        assert not task.done()
+        await database.execute("alter table outbox_away rename to outbox")
+        await until(lambda: nothing_owed(database))
+    assert len(await events(js)) == 1
+
+
+async def test_what_cannot_be_published_is_counted(
+    js: JetStream, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise RefusedError(10077, "maximum bytes exceeded")
+
+    monkeypatch.setattr("peakclip_worker.outbox.store_all", refuse)
+    monkeypatch.setattr("peakclip_worker.outbox.COUNT_SECONDS", 0.05)
+    await database.execute(
+        "insert into outbox (message_id, subject) select 'm' || n, 'order.created' from generate_series(1, 300) n"
+    )
+    async with running(js, database):
+        await until(lambda: owed() == 300)
+        await database.execute("alter table outbox rename to outbox_away")
+        await until(lambda: math.isnan(owed()))
+        await database.execute("alter table outbox_away rename to outbox")
+        await database.execute("delete from outbox")
+        await until(lambda: owed() == 0)
 
 
 async def test_two_at_once_publish_everything_once(js: JetStream, database: Any) -> None:

@@ -7,6 +7,7 @@ with the same message id, which JetStream drops within its window and consumers 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -17,12 +18,13 @@ from peakclip import telemetry, tracing
 from peakclip.errors import PeakclipError
 from peakclip.jetstream import JetStream, OutMessage
 from peakclip.service import Service
-from peakclip.store import DATABASE_AWAY, query
+from peakclip.store import DATABASE_AWAY, DATABASE_UNFIT, query
 from peakclip_worker.relay import store_all
 
 log = structlog.get_logger()
 
 BATCH: Final = 256
+COUNT_SECONDS: Final = 5.0
 TIMER_PREFIX: Final = "timer."
 IDLE_SECONDS: Final = (
     0.25  # gathers what a quarter of a second brings: a batch costs the same whatever its size
@@ -33,18 +35,30 @@ class Outbox:
     def __init__(self, js: JetStream, database: Any) -> None:
         self._js = js
         self._database = database
+        self._next_count = 0.0  # loop time
 
     async def run(self, service: Service) -> None:
         while not service.stopping.is_set():
             try:
                 published = await self._publish_some()
-            except (PeakclipError, *DATABASE_AWAY) as exc:
+            except (PeakclipError, *DATABASE_AWAY, *DATABASE_UNFIT) as exc:
                 log.warning("outbox_retries", error=repr(exc))
                 published = 0
                 await asyncio.sleep(0.5)
-            telemetry.OUTBOX.set(published)  # what was waiting, up to one batch
+            await self._count()
             if published < BATCH:
                 await asyncio.sleep(IDLE_SECONDS)
+
+    async def _count(self) -> None:
+        """Once in a while. While the database is away the number is unknown (NaN), and not the one of before."""
+        now = asyncio.get_running_loop().time()
+        if now < self._next_count:
+            return
+        self._next_count = now + COUNT_SECONDS
+        try:
+            telemetry.OUTBOX.set(await self._database.fetchval(query("count_outbox")))
+        except (*DATABASE_AWAY, *DATABASE_UNFIT):
+            telemetry.OUTBOX.set(math.nan)
 
     async def _publish_some(self) -> int:
         async with self._database.acquire() as connection, connection.transaction():
