@@ -83,6 +83,16 @@ async def test_a_sale_is_changed_field_by_field(shop: Shop) -> None:
     assert (await shop.api.call("GET", f"/v1/sales/{sale_id}")).body == before
 
 
+async def test_a_window_may_have_any_offset(shop: Shop) -> None:
+    """PostgreSQL itself reads none beyond 15:59 hours."""
+    sale_id = await shop.api.sale()
+    window = {"opens_at": "2026-01-01T23:59:00+23:59", "closes_at": "2035-12-31T00:01:00-23:59"}
+    answer = await change(shop, sale_id, **window)
+    assert answer.status == 200, answer
+    assert answer.body["opens_at"] == "2026-01-01T00:00:00+00:00"
+    assert answer.body["closes_at"] == "2036-01-01T00:00:00+00:00"
+
+
 async def test_two_changes_at_once_that_do_not_fit_together_are_not_both_made(shop: Shop) -> None:
     """Each alone is right."""
     now = datetime.now(UTC)

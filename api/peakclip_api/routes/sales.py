@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Any
 
 import msgspec
@@ -94,6 +95,10 @@ async def change_sale(request: web.Request) -> web.Response:
         sale.opens_at if wanted.opens_at is UNSET else wanted.opens_at,
         sale.closes_at if wanted.closes_at is UNSET else wanted.closes_at,
     )
+    for field in ("opens_at", "closes_at"):
+        # PostgreSQL reads no offset beyond 15:59 hours.
+        if (at := getattr(wanted, field)) is not UNSET:
+            setattr(wanted, field, at.astimezone(UTC))
     changes = msgspec.to_builtins(wanted)
     changed = await request.app[keys.STOCK].change(sale, changes, changes.pop("stock", None))
     if changed is None:
