@@ -192,6 +192,40 @@ async def test_a_provider_sees_no_more_once_the_order_is_anothers(
         assert await loser.next() is None
 
 
+async def test_a_provider_follows_a_flash_sale_from_its_beginning(
+    api: Api, js: JetStream, database: Any
+) -> None:
+    """What it could not see when it happened, unpaid and nobody's, is the past of an order that it sees now."""
+    await insert_sale(database)
+    bought = make_order(customer_id="own-1")
+    await drain_batch(database, [bought])
+    await act(database, bought.order_id, "pay")
+    await work(js, database)
+    async with following(api, bought.order_id, key=PROVIDER_KEY) as events:
+        assert await names(events, 2) == list(enumerate(EVENTS[:2], start=1))
+        await act(database, bought.order_id, "accept")
+        await work(js, database)
+        assert await names(events, 1) == [(3, "order.accepted")]
+
+
+async def test_a_storefronts_customers_do_not_end_each_others_streams(
+    api: Api, js: JetStream, database: Any
+) -> None:
+    mine, others = await new_order(database), await new_order(database, "busy")
+    await work(js, database)
+
+    async def follow(order: str, customer: str) -> Events:
+        headers = {"Peakclip-Customer": customer}
+        return await stack.enter_async_context(following(api, order, key=SERVICE_KEY, **headers))
+
+    async with contextlib.AsyncExitStack() as stack:
+        first = await follow(mine, "own-1")
+        assert len(await names(first, 1)) == 1
+        for _ in range(live.MOST_OF_ONE + 1):
+            await follow(others, "busy")
+        assert await first.silent()
+
+
 async def test_a_lost_hint_costs_a_look(
     api: Api, js: JetStream, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

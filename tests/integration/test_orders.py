@@ -394,6 +394,9 @@ async def test_a_provider_sees_what_it_has_and_what_it_could_accept(shop: Shop) 
     for order_id, seen in ((near, 200), (in_the_box_only, 200), (mine, 404), (unpaid, 404), (sale_paid, 200)):
         assert (await shop.api.call("GET", f"/v1/orders/{order_id}", key=far_key)).status == seen
     assert (await shop.api.call("GET", f"/v1/orders/{mine}", key=key)).body["provider_id"] == me
+    for nobody in (inactive_key, PROVIDER_KEY):  # they could accept none
+        for path in (f"/v1/orders/{near}", f"/v1/orders/{near}/events"):
+            assert (await shop.api.call("GET", path, key=nobody)).kind == "order-not-found"
 
 
 async def test_pages_of_a_providers_list_are_in_order_across_its_parts(shop: Shop) -> None:

@@ -14,8 +14,8 @@ from peakclip.store import DATABASE_AWAY, DATABASE_UNFIT, query
 from peakclip_api import keys
 from peakclip_api.auth import credential_of
 from peakclip_api.live import Reader, serve
-from peakclip_api.ownership import order_not_found, sees
-from peakclip_api.routes.orders import order_id_of
+from peakclip_api.ownership import named_customer, sees
+from peakclip_api.routes.orders import visible_order
 
 log = structlog.get_logger()
 
@@ -41,16 +41,17 @@ async def stream(request: web.Request) -> web.StreamResponse:
     """An order that still waits in line has no events yet; its stream begins all the same."""
     app = request.app
     credential = await credential_of(request, app[keys.KEYS])
-    order_id = order_id_of(request)
-    order = await app[keys.LOOKUP].order(order_id)
-    if order is None or not sees(order, request.headers, credential):
-        raise order_not_found()
+    order = await visible_order(request, credential)
+    order_id, known = str(order["order_id"]), order.get("version", 0)
     after = await _last_seen(app[keys.POOL], order_id, request.headers.get("Last-Event-ID", ""))
-    owner, reader = (credential.tenant, credential.role, credential.subject), Reader()
+    # With the customer: a storefront's streams are those of many people, and one does not end another's.
+    customer_id = named_customer(request.headers, credential)
+    owner, reader = (credential.tenant, credential.role, credential.subject, customer_id), Reader()
 
-    def visible(data: dict[str, Any]) -> bool:
-        """Another provider may have taken the order since."""
-        return sees(data, request.headers, credential)
+    def visible(version: int, data: dict[str, Any]) -> bool:
+        """Who sees the order sees how it came to be, unpaid and without a provider. But since then another provider
+        may have taken it."""
+        return version <= known or sees(data, request.headers, credential)
 
     with app[keys.READERS].entered(owner, reader), app[keys.TRAIL].followed(order_id, reader):
         return await serve(
@@ -72,7 +73,7 @@ async def _follow(
     reader: Reader,
     order_id: str,
     after: int,
-    visible: Callable[[dict[str, Any]], bool],
+    visible: Callable[[int, dict[str, Any]], bool],
     out: EventSourceResponse,
 ) -> None:
     """Versions are sent one after another: one that the effects have not reached yet is waited for."""
@@ -92,7 +93,7 @@ async def _follow(
             data = {**_NOTHING, **msgspec.json.decode(row["data"])}
             if row["version"] != after + 1:
                 break
-            if not visible(data):
+            if not visible(row["version"], data):
                 return
             await out.send(msgspec.json.encode(data).decode(), id=str(row["version"]), event=row["event"])
             after = row["version"]

@@ -175,10 +175,24 @@ def _listing(request: web.Request, credential: Credential) -> tuple[str, tuple[A
 
 async def get_order(request: web.Request) -> web.Response:
     credential = await credential_of(request, request.app[keys.KEYS])
-    order = await request.app[keys.LOOKUP].order(order_id_of(request))
+    return answer_order(await visible_order(request, credential))
+
+
+async def visible_order(request: web.Request, credential: Credential) -> dict[str, Any]:
+    """The order that the path names. Raises Problem 404 if it does not exist for the caller.
+
+    Open orders are customers' names and addresses: a provider that is inactive or removed, and so can accept none,
+    sees only those that it has accepted.
+    """
+    lookup = request.app[keys.LOOKUP]
+    order = await lookup.order(order_id_of(request))
     if order is None or not sees(order, request.headers, credential):
         raise order_not_found()
-    return answer_order(order)
+    if credential.role == "provider" and order.get("provider_id") is None:
+        provider = await lookup.provider(credential.tenant, credential.subject)
+        if provider is None or not provider["active"]:
+            raise order_not_found()
+    return order
 
 
 def order_id_of(request: web.Request) -> str:
