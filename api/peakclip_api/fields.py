@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Final, Protocol
 
 from msgspec import UNSET, Meta
@@ -59,15 +59,22 @@ def check_place(wanted: Placed) -> None:
             setattr(wanted, field, round(this, 9))
 
 
-def check_time(field: str, time: datetime) -> None:
-    """Raises Problem 422. The outermost years of the calendar have no epoch second in every time zone."""
-    if not 2000 <= time.year <= 9000:
-        raise invalid(field, "must be between the years 2000 and 9000")
+def check_times(wanted: Any, *fields: str) -> None:
+    """Raises Problem 422. The outermost years of the calendar have no epoch second in every time zone.
+
+    Turns each that is there into UTC: PostgreSQL reads no offset beyond 15:59 hours, and would refuse the whole batch
+    that holds one.
+    """
+    for field in fields:
+        time = getattr(wanted, field)
+        if time is UNSET:
+            continue
+        if not 2000 <= time.year <= 9000:
+            raise invalid(field, "must be between the years 2000 and 9000")
+        setattr(wanted, field, time.astimezone(UTC))
 
 
 def check_window(opens_at: datetime, closes_at: datetime) -> None:
     """Raises Problem 422."""
-    check_time("opens_at", opens_at)
-    check_time("closes_at", closes_at)
     if closes_at <= opens_at:
         raise invalid("closes_at", "must be later than opens_at")

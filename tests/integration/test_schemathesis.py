@@ -22,7 +22,12 @@ from peakclip.service import Service
 from peakclip_worker import main, relay_main
 from peakclip_worker.settings import RelaySettings, WorkerSettings
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(240),
+    # Of a made-up request that is long: nobody's mistake.
+    pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning"),
+]
 
 # How far sequences get, of those routes that there are.
 REACHED = {

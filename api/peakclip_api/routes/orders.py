@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from datetime import UTC
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -100,9 +99,7 @@ async def _ordered(request: web.Request) -> Order:
     customer_id = customer_of(request.headers, credential)
     key = idempotency_key(request.headers)
     wanted = decode_body(await request.read(), _booking_decoder)
-    f.check_time("service_date", wanted.service_date)
-    # PostgreSQL reads no offset beyond 15:59 hours, and would refuse the whole batch that holds one.
-    wanted.service_date = wanted.service_date.astimezone(UTC)
+    f.check_times(wanted, "service_date")
     f.check_place(wanted)
     print_ = fingerprint(key, customer_id.encode() + b"\0" + msgspec.json.encode(wanted))
     return Order(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC
 from typing import Any
 
 import msgspec
@@ -61,6 +60,7 @@ async def create_sale(request: web.Request) -> web.Response:
     require_role(credential, "admin")
     key = idempotency_key(request.headers)
     wanted = decode_body(await request.read(), _decoder)
+    f.check_times(wanted, "opens_at", "closes_at")
     f.check_window(wanted.opens_at, wanted.closes_at)
     sale_id = "s" + hashlib.blake2b(f"{credential.tenant}\0{key}".encode(), digest_size=10).hexdigest()
     fingerprint = hashlib.blake2b(msgspec.json.encode(wanted), digest_size=8).hexdigest()
@@ -91,14 +91,11 @@ async def get_sale(request: web.Request) -> web.Response:
 async def change_sale(request: web.Request) -> web.Response:
     sale = await _own(request, "admin")
     wanted = decode_body(await request.read(), _patch_decoder)
+    f.check_times(wanted, "opens_at", "closes_at")
     f.check_window(
         sale.opens_at if wanted.opens_at is UNSET else wanted.opens_at,
         sale.closes_at if wanted.closes_at is UNSET else wanted.closes_at,
     )
-    for field in ("opens_at", "closes_at"):
-        # PostgreSQL reads no offset beyond 15:59 hours.
-        if (at := getattr(wanted, field)) is not UNSET:
-            setattr(wanted, field, at.astimezone(UTC))
     changes = msgspec.to_builtins(wanted)
     changed = await request.app[keys.STOCK].change(sale, changes, changes.pop("stock", None))
     if changed is None:
