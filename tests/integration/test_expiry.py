@@ -18,6 +18,7 @@ from peakclip.jetstream import JetStream
 from peakclip.limiter.pace import set_pace
 from peakclip.local.nats import NatsServer
 from peakclip.messages import Order
+from peakclip.store import query
 from peakclip_worker.expiry import BATCH, Sweep
 
 pytestmark = pytest.mark.integration
@@ -212,6 +213,22 @@ async def test_a_sweep_queues_each_order_once_whatever_is_queued_already(
     anew = Sweep(js, database)  # another process: it goes on where the queue ends
     assert await anew.sweep() == 0
     assert await queued(js) == 3 * BATCH + 12
+
+
+async def test_a_sweep_reads_no_more_than_it_takes(database: Any) -> None:
+    """Every second, among all that is unpaid; and a thousand that are due are not sorted for each few of them."""
+    await insert_sale(database, stock=10_000)
+    await unpaid(database, 5_000, due=False)
+    await unpaid(database, 1_000)
+    await database.execute("analyze orders")
+    beginning = (0.0, "00000000-0000-0000-0000-000000000000")
+    for name, arguments, read in (("find_due_orders", (*beginning, 10), 10), ("count_due_orders", (), 1_000)):
+        rows = await database.fetch("explain (analyze, timing off) " + query(name), *arguments)
+        plan = "\n".join(row[0] for row in rows)
+        assert "orders_due" in plan, plan
+        assert f"(actual rows={read}" in plan, plan
+        assert "Removed by Filter" not in plan, plan
+        assert "Sort" not in plan, plan
 
 
 async def test_an_order_that_the_sweep_passed_by_is_found_when_the_queue_is_empty(

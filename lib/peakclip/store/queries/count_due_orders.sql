@@ -1,1 +1,1 @@
-select count(*) from orders where status = 'pending_payment' and expires_at <= clock_timestamp()
+select count(*) from orders where status = 'pending_payment' and expires_at <= statement_timestamp()
