@@ -137,6 +137,29 @@ async def test_a_paid_order_that_is_cancelled_is_refunded_and_its_unit_returns(d
     assert await stock(database) == (10, 0, 0)
 
 
+async def test_a_sale_that_grows_is_not_looked_through_for_one_order(database: Any) -> None:
+    """A connection of the first minute keeps its plans; statistics come later."""
+    await insert_sale(database, stock=10_000)
+    orders = await unpaid(database, 30, due=False)
+    async with database.acquire() as connection, connection.transaction():
+        for order in orders[:10]:
+            await pay(connection, order)
+            await expire(connection, [order])
+        orders += await unpaid(connection, 2_000, due=False)
+        before = await _looked_through(connection)
+        for order in orders[-3:]:
+            assert await pay(connection, order) == "done"
+            assert await expire(connection, [order]) == (0, 1)
+        assert await _looked_through(connection) == before
+
+
+async def _looked_through(connection: Any) -> int:
+    """Times that all orders were read; some of earlier transactions too."""
+    return int(
+        await connection.fetchval("select seq_scan from pg_stat_xact_user_tables where relname = 'orders'")
+    )
+
+
 async def test_payment_and_expiry_at_the_same_moment_have_one_winner(database: Any) -> None:
     """Payments, cancellations and expiries of the same orders, all at once, around the deadline."""
     await insert_sale(database, stock=200, limit=1)

@@ -257,7 +257,10 @@ end $$;
 -- yet committed, would otherwise find the order unpaid and due, and refund the payment that wins.
 create function pay_order(
   p_tenant text, p_order_id uuid, p_customer_id text, p_payment_id uuid, p_traceparent text
-) returns table (outcome text, found orders) language plpgsql as $$
+) returns table (outcome text, found orders) language plpgsql
+-- A plan that was made while the table was small must not read all of it once it has grown.
+set enable_seqscan = off
+as $$
 declare
   o orders;
   v_now timestamptz;
@@ -292,7 +295,9 @@ end $$;
 
 -- Cancels those of the orders that are unpaid and due. One transaction; answers how many were, and how many needed
 -- nothing (paid, cancelled, or done before). Orders are locked before sales, as everywhere.
-create function expire_orders(p_order_id uuid[]) returns table (expired bigint, kept bigint) language plpgsql as $$
+create function expire_orders(p_order_id uuid[]) returns table (expired bigint, kept bigint) language plpgsql
+set enable_seqscan = off  -- as in pay_order
+as $$
 declare
   v_due uuid[];
 begin
