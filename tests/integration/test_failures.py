@@ -187,6 +187,25 @@ class Undecided(JetStream):
         return stored
 
 
+async def test_a_pool_whose_stream_is_full_keeps_no_other_from_its_next_attempt(
+    js: JetStream, database: Any
+) -> None:
+    """Both are due, the full one first, and the relay gets both at once."""
+    events = {"name": topology.EVENTS, **topology.STREAMS[topology.EVENTS], "max_msgs": 1}
+    await js.ensure_stream(events)
+    await js.publish("order.created", b"{}")
+    for pool in (topology.EFFECTS_POOL, POOL):
+        headers = {topology.MESSAGE_ID_HEADER: f"of-{pool}", topology.ATTEMPT_HEADER: "2"}
+        await js.publish(topology.due_subject(pool), b"again", headers=headers)
+    async with relay(js, database, ["timers"]):
+        await until(lambda: js.last_message(topology.SECKILL, topology.retry_subject(POOL)), 10)
+        await until(lambda: one_waits(js))
+
+
+async def one_waits(js: JetStream) -> bool:
+    return bool(await unfinished(js, topology.TIMERS, topology.RELAY) == 1)
+
+
 async def test_a_schedule_of_unknown_outcome_is_made_again_and_counts_once(
     fast: JetStream, database: Any, nats_url: str
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from peakclip import topology
-from peakclip.errors import PeakclipError, UnavailableError
+from peakclip.errors import PeakclipError, RefusedError, UnavailableError
 from peakclip.jetstream import InMessage, JetStream
 from peakclip.service import Service
 from peakclip_worker.dead_letters import attempt_id
@@ -38,13 +38,20 @@ class Timers:
         while not service.stopping.is_set():
             try:
                 for message in await self._pull.fetch(FETCH, 1.0):
-                    await self._handle(message)
+                    await self._handle_or_leave(message)
             except PeakclipError as exc:  # what was not acknowledged comes again
                 log.warning("timers_retry", error=repr(exc))
                 await asyncio.sleep(0.2)
         with contextlib.suppress(UnavailableError):
             for message in self._pull.take_back():
                 await message.nak()
+
+    async def _handle_or_leave(self, message: InMessage) -> None:
+        """A pool whose stream is full keeps no other waiting: what is refused comes again after ack_wait."""
+        try:
+            await self._handle(message)
+        except RefusedError as exc:
+            log.warning("timer_refused", subject=message.subject, error=str(exc))
 
     async def _handle(self, message: InMessage) -> None:
         if message.subject.startswith(_RETRY):
