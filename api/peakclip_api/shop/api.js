@@ -18,6 +18,7 @@ export class Api {
     this.headers = { Authorization: `Bearer ${key}` };
     if (customer) this.headers["Peakclip-Customer"] = customer;
     this.skew = 0; // seconds that the server's clock is ahead of ours
+    this.unanswered = new Map(); // keys of POSTs, by what they ask for
   }
 
   now() {
@@ -28,25 +29,38 @@ export class Api {
     return this.call("GET", path);
   }
 
-  // Every POST has one idempotency key for all of its tries: an order whose answer was lost is not ordered twice.
-  post(path, body) {
-    return this.call("POST", path, { body: JSON.stringify(body ?? {}), key: crypto.randomUUID?.() ?? String(Math.random()).slice(2) + Date.now() });
+  // A POST has one idempotency key until it is answered: for all of its tries, and for whoever asks for the same again
+  // after they have failed. An order whose answer was lost is not ordered twice, a payment not made twice.
+  async post(path, body) {
+    const text = JSON.stringify(body ?? {});
+    const what = `${path} ${text}`;
+    const key = this.unanswered.get(what) ?? crypto.randomUUID?.() ?? String(Math.random()).slice(2) + Date.now();
+    this.unanswered.set(what, key);
+    let answered = true;
+    try {
+      return await this.call("POST", path, { body: text, key });
+    } catch (problem) {
+      answered = problem.status > 0 && problem.status < 500;
+      throw problem;
+    } finally {
+      if (answered) this.unanswered.delete(what);
+    }
   }
 
   async call(method, path, { body, key } = {}) {
     const headers = { ...this.headers, ...(key && { "Idempotency-Key": key }), ...(body && { "Content-Type": "application/json" }) };
     for (let attempt = 1; ; attempt++) {
-      let answer;
+      let answer, found;
       try {
         answer = await fetch(path, { method, headers, body, cache: "no-store", signal: AbortSignal.timeout(15000) });
+        const text = await answer.text(); // an answer that breaks off, or is a proxy's, is none
+        found = text ? JSON.parse(text) : null;
       } catch (error) {
         if (attempt >= TRIES) throw new Problem(0, "unreachable", "The shop cannot be reached.");
         await pause(Math.min(4000, 300 * 2 ** attempt));
         continue;
       }
       this.note(answer);
-      const text = await answer.text();
-      const found = text ? JSON.parse(text) : null;
       if (answer.ok) return found;
       if ((answer.status === 503 || answer.status === 429) && attempt < TRIES) {
         await pause(1000 * Math.min(5, Number(answer.headers.get("Retry-After")) || 1));
@@ -64,9 +78,9 @@ export class Api {
     }
   }
 
-  // Calls on.event({id, event, data}) for each event, for ever; resumes after the last one. on.link(true or false).
-  async listen(path, on) {
-    let last = null;
+  // Calls on.event({id, event, data}) for each event after `last` (null: from now on), for ever; resumes after the last
+  // one. on.link(true or false).
+  async listen(path, on, last = null) {
     for (let failures = 0; ; ) {
       const stop = new AbortController();
       try {

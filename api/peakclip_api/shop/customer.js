@@ -2,7 +2,7 @@
 
 import { LIVE, clock, count, money, saleState } from "./model.js";
 import { Services } from "./services.js";
-import { $, announce, make, orderCard, sync, tick, toast } from "./view.js";
+import { $, announce, make, orderCard, put, sync, tick, toast } from "./view.js";
 
 const SALES_MS = 2000;
 const ORDERS_MS = 1000;
@@ -35,6 +35,7 @@ export class Customer {
 
   take(order) {
     const before = this.orders.get(order.order_id);
+    if ((before?.version ?? 0) > (order.version ?? 0)) return; // an answer that was overtaken
     const firstPosition = before?.firstPosition ?? order.position;
     this.orders.set(order.order_id, { ...before, ...order, firstPosition, known: order.status === "queued" ? this.api.now() : undefined, since: before?.since ?? Date.now() });
     if (before && before.status !== order.status) announce(`${this.title(order)}: ${order.status.replace("_", " ")}`);
@@ -66,8 +67,7 @@ export class Customer {
     this.drawOrders();
   }
 
-  async act(name, order, button) {
-    button.disabled = true;
+  async act(name, order) {
     try {
       this.take(await this.api.post(`v1/orders/${order.order_id}/${name}`));
     } catch (problem) {
@@ -94,28 +94,45 @@ export class Customer {
   }
 
   drawSales() {
-    const now = this.api.now();
-    sync($("sales"), this.sales.map((sale) => {
-      const { open, words } = saleState(sale, now);
-      const busy = this.buying.has(sale.sale_id);
-      return { id: sale.sale_id, print: JSON.stringify([sale, open, words, busy]), node: () => this.saleCard(sale, open, words, busy) };
-    }), "Nothing is on sale.");
+    // What changes all the time is no part of the card's print: whoever has chosen a quantity, or comes with the keyboard,
+    // would lose it every other second.
+    sync($("sales"), this.sales.map((sale) => ({
+      id: sale.sale_id,
+      print: JSON.stringify([sale.product, sale.price_cents, sale.per_customer_limit, sale.pay_within_seconds]),
+      node: () => this.saleCard(sale),
+    })), "Nothing is on sale.");
+    this.tickSales();
   }
 
-  saleCard(sale, open, words, busy) {
+  tickSales() {
+    const now = this.api.now();
+    const cards = new Map([...$("sales").children].map((card) => [card.dataset.id, card]));
+    for (const sale of this.sales) {
+      const card = cards.get(sale.sale_id);
+      const { open, words } = saleState(sale, now);
+      const busy = this.buying.has(sale.sale_id);
+      const buy = card.querySelector("[data-action=buy]");
+      card.dataset.open = open;
+      card.querySelector(".bar i").style.setProperty("--share", sale.stock ? sale.available / sale.stock : 0);
+      put(card.querySelector("[data-left]"), `${count(sale.available)} of ${count(sale.stock)} left`);
+      put(card.querySelector(".window"), words);
+      put(buy, busy ? "Ordering…" : "Buy");
+      buy.disabled = !open;
+      buy.ariaDisabled = busy ? "true" : null;
+    }
+  }
+
+  saleCard(sale) {
     const most = Math.min(sale.per_customer_limit, 10);
     const quantity = make("select", { "aria-label": "How many" }, ...Array.from({ length: most }, (_, index) => make("option", {}, String(index + 1))));
-    const share = sale.stock ? sale.available / sale.stock : 0;
-    const bar = make("i");
-    bar.style.setProperty("--share", share);
-    return make("article", { class: "sale", "data-open": open },
+    return make("article", { class: "sale" },
       make("h2", {}, sale.product),
       make("p", { class: "price" }, money(sale.price_cents)),
-      make("div", { class: "bar", "aria-hidden": "true" }, bar),
-      make("p", { class: "quiet" }, `${count(sale.available)} of ${count(sale.stock)} left · ${sale.per_customer_limit} each · pay within ${clock(sale.pay_within_seconds)}`),
-      make("p", { class: "quiet window" }, words),
+      make("div", { class: "bar", "aria-hidden": "true" }, make("i")),
+      make("p", { class: "quiet" }, make("span", { "data-left": "" }), ` · ${sale.per_customer_limit} each · pay within ${clock(sale.pay_within_seconds)}`),
+      make("p", { class: "quiet window" }),
       make("div", { class: "buttons" }, most > 1 ? quantity : null,
-        make("button", { type: "button", class: "act", disabled: !open || busy, "data-action": "buy", onclick: () => this.buy(sale, Number(quantity.value) || 1) }, busy ? "Ordering…" : "Buy")));
+        make("button", { type: "button", class: "act", "data-action": "buy", onclick: () => this.buy(sale, Number(quantity.value) || 1) })));
   }
 
   drawOrders() {
@@ -145,6 +162,7 @@ export class Customer {
   }
 
   tick() {
+    this.tickSales();
     const now = this.api.now();
     for (const card of $("mine").children) {
       const order = this.orders.get(card.dataset.id);

@@ -60,7 +60,7 @@ export function actions(order, role) {
   if (role === "provider") {
     return { created: ["accept"], paid: ["accept"], accepted: ["start"], started: ["complete"] }[order.status] ?? [];
   }
-  const unpaid = !order.paid_at && (order.status === "pending_payment" || order.status === "created");
+  const unpaid = !order.paid_at && ["pending_payment", "created", "accepted", "started", "completed"].includes(order.status);
   return [...(unpaid ? ["pay"] : []), ...(CANCELLABLE.has(order.status) ? ["cancel"] : [])];
 }
 

@@ -31,8 +31,7 @@ export class Provider {
     this.draw();
   }
 
-  async act(name, order, button) {
-    button.disabled = true;
+  async act(name, order) {
     try {
       await this.api.post(`v1/orders/${order.order_id}/${name}`);
     } catch (problem) {

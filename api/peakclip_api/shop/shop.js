@@ -16,8 +16,9 @@ function keyFromLink() {
   history.replaceState(null, "", location.pathname);
 }
 
-function gate(message) {
-  sessionStorage.removeItem("key");
+function gate(message, status) {
+  if (status === 401 || status === 403) sessionStorage.removeItem("key"); // a shop that cannot be reached may come back
+  for (const id of ["customer", "provider"]) $(id).hidden = true;
   $("gate").hidden = false;
   $("gate-error").hidden = !message;
   $("gate-error").textContent = message ?? "";
@@ -25,6 +26,9 @@ function gate(message) {
 }
 
 async function enter(key, customer) {
+  // A browser sends nothing else in a header, and would call it an unreachable shop.
+  if (!/^[\x21-\x7e]+$/.test(key)) throw new Problem(401, "unauthorized", "This is no key.");
+  if (!/^[\x20-\x7e]*$/.test(customer ?? "")) throw new Problem(400, "customer-required", "Write your name without accents, please.");
   const api = new Api(key, customer);
   const me = await api.get("v1/me");
   if (me.role === "admin") throw new Problem(403, "forbidden", "An admin's key neither buys nor serves. Take a customer's or a provider's.");
@@ -40,9 +44,9 @@ async function enter(key, customer) {
 
 async function open(api, me, customer) {
   const side = me.role === "provider" ? "provider" : "customer";
+  const name = side === "provider" ? (await api.get(`v1/providers/${encodeURIComponent(me.subject)}`)).name : customer || me.subject;
   $("gate").hidden = true;
   $(side).hidden = false;
-  const name = side === "provider" ? (await api.get(`v1/providers/${me.subject}`)).name : customer || me.subject;
   $("role").textContent = side === "provider" ? `provider ${name}` : name;
   document.title = side === "provider" ? "Peakclip provider" : "Peakclip shop";
   for (const id of ["leave", "link"]) $(id).hidden = false;
@@ -59,8 +63,9 @@ async function news(api, list, view) {
     list.prepend(newsItem(one));
     while (list.children.length > NEWS_SHOWN) list.lastChild.remove();
   };
-  const known = await api.get(`v1/notifications?limit=${NEWS_SHOWN}`).catch(() => ({ items: [] }));
-  for (const one of known.items.reverse()) show(one);
+  const known = await api.get(`v1/notifications?limit=${NEWS_SHOWN}`).catch(() => null);
+  const newest = known && (known.items[0]?.notification_id ?? "0"); // nothing that comes meanwhile is missed
+  for (const one of known?.items.reverse() ?? []) show(one);
   api.listen("v1/notifications/stream", {
     link: (up) => {
       $("link").dataset.link = up ? "live" : "lost";
@@ -70,9 +75,9 @@ async function news(api, list, view) {
       if (!data.notification_id) return;
       show(data);
       announce(data.title);
-      view.refresh(data.order_id);
+      view.refresh(data.order_id).catch(() => {}); // the next round asks again
     },
-  });
+  }, newest);
 }
 
 $("leave").addEventListener("click", () => {
@@ -82,14 +87,18 @@ $("leave").addEventListener("click", () => {
 
 $("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
+  const button = $("key-form").querySelector("button");
+  if (button.disabled) return;
+  button.disabled = true; // who comes in twice would be there twice
   try {
     await enter($("key").value.trim(), $("customer-name").value.trim());
   } catch (problem) {
-    gate(problem.status === 401 ? "This key is not known or was revoked." : problem.message);
+    gate(problem.status === 401 ? "This key is not known or was revoked." : problem.message, problem.status);
   }
+  button.disabled = false;
 });
 
 keyFromLink();
 const key = sessionStorage.getItem("key");
-if (key) enter(key, sessionStorage.getItem("customer")).catch((problem) => gate(problem.message));
+if (key) enter(key, sessionStorage.getItem("customer")).catch((problem) => gate(problem.message, problem.status));
 else gate();

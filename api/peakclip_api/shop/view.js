@@ -25,6 +25,11 @@ export function toast(text) {
 
 export const announce = (text) => ($("announce").textContent = text);
 
+// Says it only if it is new: nothing in the document changes otherwise.
+export function put(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
 // Replaces the children whose content changed and leaves the others alone, so that focus and animations stay.
 export function sync(parent, wanted, empty) {
   const nodes = wanted.length ? wanted : [{ id: "empty", print: empty, node: () => make("p", { class: "empty" }, empty) }];
@@ -44,11 +49,22 @@ export function sync(parent, wanted, empty) {
   for (const left of before.values()) left.remove();
 }
 
+// A click while the last one is still at work does nothing; afterwards the button works again, whatever came of it.
+// Not `disabled`, which would take the keyboard's focus away.
+function once(work) {
+  return async ({ currentTarget: button }) => {
+    if (button.ariaDisabled === "true") return;
+    button.ariaDisabled = "true";
+    await work();
+    button.ariaDisabled = null;
+  };
+}
+
 const ACTION_WORDS = { pay: "Pay", cancel: "Cancel", accept: "Accept", start: "Start", complete: "Complete" };
 
 export function orderCard(order, { role, title, act, extra }) {
   const buttons = actions(order, role).map((name) =>
-    make("button", { type: "button", class: name === "cancel" ? "plain" : "act", "data-action": name, onclick: (event) => act(name, order, event.target) },
+    make("button", { type: "button", class: name === "cancel" ? "plain" : "act", "data-action": name, onclick: once(() => act(name, order)) },
       name === "pay" ? `Pay ${money(order.amount_cents)}` : ACTION_WORDS[name]));
   return {
     id: order.order_id,
