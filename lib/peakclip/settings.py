@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Collection
 from typing import NoReturn, Self
+from urllib.parse import urlsplit
 
 import pydantic
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -35,6 +36,14 @@ class Settings(BaseSettings):
 
     otel_enabled: bool | None = None
     """Spans by OpenTelemetry. Unset: if the extra `otel` is installed and OTEL_EXPORTER_OTLP_ENDPOINT is set."""
+
+    @pydantic.field_validator("database_url")
+    @classmethod
+    def _of_postgresql(cls, url: str) -> str:
+        """A server that is away is waited for, and so would be one that can never be."""
+        if urlsplit(url).scheme not in ("postgresql", "postgres"):
+            raise ValueError("an address of PostgreSQL begins with postgresql://")
+        return url
 
     @classmethod
     def load(cls, **overrides: object) -> Self:

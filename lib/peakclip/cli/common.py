@@ -38,13 +38,15 @@ def read_credentials(data: Path) -> dict[str, str]:
     """What `peakclip up --data DIR` wrote down. Raises SettingsError with a sentence that says what to do."""
     path = data / "credentials.json"
     try:
-        found: dict[str, str] = json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except FileNotFoundError:
         raise SettingsError(f"{path} does not exist: is {data} the --data folder of `peakclip up`?") from None
     except OSError as exc:
         raise SettingsError(f"{path} cannot be read: {exc.strerror}") from None
     except ValueError as exc:
         raise SettingsError(f"{path} cannot be read: it holds no JSON ({exc})") from None
+    if not isinstance(found, dict):
+        raise SettingsError(f"{path} cannot be used: it is not what `peakclip up` writes.")
     return found
 
 

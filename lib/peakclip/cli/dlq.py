@@ -261,6 +261,8 @@ async def _database(servers: Servers) -> AsyncIterator[Any]:
             pool = await store.connect(servers.database_url, max_size=2, command_timeout=60.0)
     except TimeoutError as exc:
         raise _away("PostgreSQL", servers.database_url, servers) from exc
+    except ValueError as exc:  # asyncpg's, too: this is no address of a PostgreSQL
+        raise click.UsageError(f"The address of PostgreSQL is wrong: {exc}") from None
     try:
         yield pool
     finally:

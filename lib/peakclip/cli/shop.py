@@ -6,6 +6,7 @@ The keys it makes are shown once, in the links: behind `#`, where no server and 
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from peakclip import store
 from peakclip.cli.common import error_words, read_credentials
 from peakclip.credentials import new_key, store_key
 from peakclip.errors import PeakclipError
-from peakclip.load.access import post
+from peakclip.load.access import AccessError, post
 
 _TENANT = "default"
 _PLACE = (52.5163, 13.3777)  # of customer and provider alike, so that the one hears of the other's orders
@@ -33,11 +34,17 @@ class Links:
     service_package_id: str
 
 
+def _check_customer(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,50}", value):  # it becomes an id, and part of an Idempotency-Key
+        raise click.BadParameter("1 to 50 letters, digits, - and _ are needed.")
+    return value
+
+
 @click.command()
 @click.option(
     "--data", type=click.Path(path_type=Path), required=True, help="Folder of a running `peakclip up`."
 )
-@click.option("--customer", default="ada", show_default=True, help="Who buys.")
+@click.option("--customer", default="ada", show_default=True, callback=_check_customer, help="Who buys.")
 @click.option("--stock", type=click.IntRange(1, 1_000_000), default=20, show_default=True)
 @click.option("--pay-within", type=click.IntRange(1, 86_400), default=120, show_default=True, help="Seconds.")
 def command(data: Path, customer: str, stock: int, pay_within: int) -> None:
@@ -55,6 +62,8 @@ def command(data: Path, customer: str, stock: int, pay_within: int) -> None:
 
 async def open_shop(credentials: dict[str, str], customer: str, stock: int, pay_within: int) -> Links:
     """Creates it all through the API: a new sale each time, the rest once. Raises AccessError."""
+    if missing := {"url", "admin", "service", "database_url"} - credentials.keys():
+        raise AccessError(f"credentials.json does not say: {', '.join(sorted(missing))}.")
     url, admin = credentials["url"], credentials["admin"]
     now = datetime.now(UTC)
     sale = await post(url, "/v1/sales", admin, {

@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from peakclip.cli import audit, demo, keys, load, pace, up
+from peakclip.cli import audit, demo, dlq, keys, load, pace, shop, up
 from peakclip.cli.common import check_writable, error_words, read_credentials, where
 from peakclip.cli.main import main
 from peakclip.credentials import key_id
@@ -91,6 +91,30 @@ _CREATE = ("create", "--role", "customer", "--subject")
 )
 def test_a_wrong_question_about_keys_asks_nobody(arguments: list[str], said: str) -> None:
     assert said in _refused(keys.command, *arguments)
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["redrive", "--all"], ["drop", "--all"]])
+def test_dead_letters_at_no_address_are_asked_of_nobody(arguments: list[str]) -> None:
+    words = _refused(dlq.command, *arguments, "--database-url", "mysql://me:s3cret@x/y")
+    assert "PEAKCLIP_DATABASE_URL: Value error, an address of PostgreSQL begins with postgresql://" in words
+    assert "s3cret" not in words
+    words = _refused(dlq.command, "list", "--database-url", "postgresql://x:port/y")
+    assert "The address of PostgreSQL is wrong: " in words
+
+
+@pytest.mark.parametrize("name", ["", "ada lovelace", "李", "a" * 51])
+def test_a_shop_is_not_opened_for_a_customer_that_can_be_no_id(name: str, tmp_path: Path) -> None:
+    words = _refused(shop.command, "--data", str(tmp_path), "--customer", name)
+    assert "'--customer': 1 to 50 letters, digits, - and _ are needed." in words
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{}", "does not say: admin, database_url, service, url."), ("[]", "is not what `peakclip up` writes")],
+)
+def test_a_shop_needs_whole_credentials(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "credentials.json").write_text(text)
+    assert said in _refused(shop.command, "--data", str(tmp_path))
 
 
 def test_looking_whether_a_file_can_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
