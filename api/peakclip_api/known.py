@@ -72,18 +72,19 @@ class Known(Generic[T]):
         if now >= found.refresh_at:
             asked = self._refresh(key)
             if now >= found.until:
-                return await asyncio.shield(asked) if found.value is None else await self._or_old(key, asked)
+                if found.value is None:
+                    return await asyncio.shield(asked)
+                return await self._or_old(key, found.value, asked)
         return found.value
 
     async def fresh(self, key: str) -> T | None:
         """As the database has it after the call."""
         return await asyncio.shield(self._refresh(key, anew=True))
 
-    async def _or_old(self, key: str, asked: asyncio.Future[T | None]) -> T | None:
+    async def _or_old(self, key: str, old: T, asked: asyncio.Future[T | None]) -> T | None:
         await asyncio.wait([asked], timeout=self._patience)
         if asked.done() and asked.exception() is None:
             return asked.result()
-        old = self._known[key].value
         self._remember(key, old)
         return old
 
