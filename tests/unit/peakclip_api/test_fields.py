@@ -66,14 +66,25 @@ def test_a_window_closes_after_it_opens() -> None:
         assert caught.value.errors[0]["field"] == "closes_at"
 
 
-def test_moments_become_utc_and_lie_within_the_calendar() -> None:
-    far = timezone(timedelta(hours=23, minutes=59))
-    wanted = SimpleNamespace(begins=datetime(2026, 1, 2, tzinfo=far), ends=UNSET)
-    f.check_times(wanted, "begins", "ends")
-    assert wanted.begins.isoformat() == "2026-01-01T00:01:00+00:00"
-    assert wanted.ends is UNSET
-    for year in (1999, 9001):
-        with pytest.raises(Problem) as caught:
-            f.check_times(SimpleNamespace(at=datetime(year, 1, 1, tzinfo=UTC)), "at")
-        assert caught.value.errors is not None
-        assert caught.value.errors[0]["field"] == "at"
+@pytest.mark.parametrize("year", [1, 1999, 9001, 9999])
+def test_a_moment_is_within_the_calendars_middle(year: int) -> None:
+    window = SimpleNamespace(opens_at=UNSET, closes_at=datetime(year, 1, 1, tzinfo=UTC))
+    with pytest.raises(Problem) as caught:
+        f.check_times(window, "opens_at", "closes_at")
+    assert caught.value.errors is not None
+    assert caught.value.errors[0]["field"] == "closes_at"
+
+
+def test_a_moment_with_any_offset_is_the_same_moment_in_utc() -> None:
+    """PostgreSQL itself reads no offset beyond 15:59 hours."""
+    far = timezone(timedelta(hours=22, minutes=9))
+    window = SimpleNamespace(opens_at=datetime(2026, 12, 25, 8, 9, tzinfo=far), closes_at=UNSET)
+    f.check_times(window, "opens_at", "closes_at")
+    assert (window.opens_at.isoformat(), window.closes_at) == ("2026-12-24T10:00:00+00:00", UNSET)
+
+
+def test_a_place_is_kept_to_nine_decimals() -> None:
+    """PostgreSQL's radians() fails on the smallest numbers that there are."""
+    place = SimpleNamespace(latitude=5e-324, longitude=1.2345678901234)
+    f.check_place(place)
+    assert (place.latitude, place.longitude) == (0.0, 1.23456789)
