@@ -21,7 +21,7 @@ class Options:
     fixed_orders: int | None = None  # this many in every run, instead of as many as take the wanted time
     sync_connections: tuple[int, ...] = (1, 2, 4, 8, 16)  # of each process of (a'): the best is taken
     due_orders: int = 100_000  # that expire in the same second
-    reaper_rate: float = 1_000.0
+    reaper_rate: float = 500.0
     expiry_rounds: int = 8
     expiry_seconds: float = 4.0  # of each load in each round
     expiry_load_rate: float = 1_000.0  # orders per second, open loop
