@@ -15,6 +15,7 @@ from peakclip_worker.batch import BatchPool, Work
 from peakclip_worker.consumer import Drain
 from peakclip_worker.expiry import Sweep
 from peakclip_worker.outbox import Outbox
+from peakclip_worker.pools import REAPER_GATHER_SECONDS
 from peakclip_worker.pools.effects import ApplyEffects
 from peakclip_worker.pools.orders import DrainOrders
 from peakclip_worker.pools.reaper import ExpireOrders
@@ -29,7 +30,8 @@ def orders_pool(js: JetStream, database: Any, work_ms: float = 0.0) -> BatchPool
 
 
 def reaper_pool(js: JetStream, database: Any) -> BatchPool[Any]:
-    return BatchPool(topology.REAPER_POOL, js, database, ExpireOrders(database), QUICK_BACKOFF)
+    work = ExpireOrders(database)
+    return BatchPool(topology.REAPER_POOL, js, database, work, QUICK_BACKOFF, REAPER_GATHER_SECONDS)
 
 
 def effects_pool(js: JetStream, database: Any) -> BatchPool[Any]:

@@ -299,6 +299,21 @@ async def test_the_reaper_keeps_its_own_rate(js: JetStream, database: Any) -> No
     assert await statuses(database) == {"cancelled:expired": 1_000}
 
 
+async def test_the_reaper_gathers_what_starts_into_few_transactions(js: JetStream, database: Any) -> None:
+    """A hundred starts a tenth of a second, ten of them in each of the limiter's chunks."""
+    await insert_sale(database, stock=2_000)
+    await unpaid(database, 600)
+    await set_pace(js, topology.REAPER_POOL, limit_per_second=1_000)
+    await Sweep(js, database).sweep()
+    async with drain(js, reaper_pool(js, database), topology.REAPER_POOL) as worker:
+        await until(lambda: nothing_held(database), 60)
+        word = worker.loop.telemetry(0.0)
+    transactions = await database.fetchval("select count(distinct xmin::text) from orders")
+    assert sum(count for _, count in word.starts) == 600
+    assert len(word.starts) >= 60, "chunks of at most ten"
+    assert transactions <= len(word.starts) / 3
+
+
 async def test_what_a_reaper_had_in_hand_when_it_died_comes_again_and_changes_nothing(
     js: JetStream, database: Any
 ) -> None:

@@ -80,12 +80,14 @@ class BatchPool(Generic[_T]):
         database: Any,
         work: Work[_T],
         backoff_seconds: Sequence[float] = BACKOFF_SECONDS,
+        gather_seconds: float = 0.0,
     ) -> None:
         self._name = name
         self._js = js
         self._database = database
         self._work = work
         self._backoff = backoff_seconds
+        self.gather_seconds = gather_seconds
         self._record = Record(database, name)
         self._failures: dict[int, int] = {}  # stream sequence -> failed attempts in this process
         self._holds = 0  # in a row, without a commit in between

@@ -7,6 +7,7 @@ Acknowledgements follow the commit, so what dies in between comes again and is r
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from peakclip.service import Service
 
 log = structlog.get_logger()
 
+CHUNKS_PER_SECOND: Final = 100  # the limiter's chunk is R/100
+MOST_GATHERED: Final = 256
 FETCH_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = 15.0  # below the usual 30 s of grace before SIGKILL
 TELEMETRY_SECONDS: Final = 1.0
@@ -42,6 +45,8 @@ class BatchResult:
 
 class Pool(Protocol):
     """What a pool does with messages whose start has come."""
+
+    gather_seconds: float  # how long starts are gathered into one batch; 0: each chunk is worked on at once
 
     def arranged(self, messages: Sequence[InMessage]) -> list[InMessage]: ...
 
@@ -90,7 +95,7 @@ class Drain:
     async def _work(self, service: Service) -> None:
         while not service.stopping.is_set():
             try:
-                fetched = await self._pull.fetch(self._limiter.chunk, FETCH_SECONDS)
+                fetched = await self._pull.fetch(self._most_in_hand(), FETCH_SECONDS)
             except UnavailableError:
                 await asyncio.sleep(0.1)
                 continue
@@ -102,25 +107,20 @@ class Drain:
         """Starts as many of the messages in hand as the limiter lets start now."""
         waited = time.perf_counter()
         wanted = self._pool.batch_of(self._in_hand, len(self._in_hand))
-        self._acquiring = asyncio.create_task(self._limiter.acquire(len(wanted)))
-        try:
-            start = await self._acquiring
-        except asyncio.CancelledError:
-            if self._draining:
-                return
-            raise
-        finally:
-            self._acquiring = None
+        starts = await self._acquire(len(wanted))
+        if not starts:
+            return  # told to stop
         began = time.perf_counter()
         telemetry.LIMITER_WAIT.labels(self._name).observe(began - waited)
-        batch = wanted[: start.count]
-        self._starts.append((start.at, len(batch)))
-        for message in batch:
-            telemetry.QUEUE_DELAY.labels(self._name).observe(max(0.0, start.at - message.stored_at))
+        batch = wanted[: sum(start.count for start in starts)]
+        self._starts += ((start.at, start.count) for start in starts)
+        moments = (start.at for start in starts for _ in range(start.count))
+        for message, at in zip(batch, moments, strict=True):
+            telemetry.QUEUE_DELAY.labels(self._name).observe(max(0.0, at - message.stored_at))
         contexts = (message.headers.get(tracing.TRACEPARENT, "") for message in batch)
         with tracing.span(f"process {self._name}", kind="consumer", links=contexts) as span:
             span.set("messaging.batch.message_count", len(batch))
-            result = await self._pool.process(batch, start.at)
+            result = await self._pool.process(batch, starts[0].at)
             await asyncio.gather(*(self._acknowledge(message) for message in result.finished))
         self._in_hand = [*result.again, *self._in_hand[len(batch) :]]
         busy = time.perf_counter() - began - result.waited_seconds
@@ -128,6 +128,32 @@ class Drain:
         self._busy_seconds += busy
         self._finished += len(result.finished)
         self._failed += result.failed
+
+    async def _acquire(self, most: int) -> list[Start]:
+        """What may start now; for a pool that gathers, all that may start within its time. Empty: told to stop."""
+        starts: list[Start] = []
+        left = most
+        until = time.monotonic() + self._pool.gather_seconds
+        while left > 0:
+            self._acquiring = asyncio.create_task(self._limiter.acquire(left))
+            try:
+                starts.append(await self._acquiring)
+            except asyncio.CancelledError:
+                if self._draining:
+                    break  # what has started already is still worked on
+                raise
+            finally:
+                self._acquiring = None
+            left -= starts[-1].count
+            if time.monotonic() >= until:
+                break
+        return starts
+
+    def _most_in_hand(self) -> int:
+        """Enough for one batch: what may start at once, or within the time in which the pool gathers."""
+        chunk = self._limiter.chunk
+        gathered = math.ceil(chunk * CHUNKS_PER_SECOND * self._pool.gather_seconds)
+        return max(chunk, min(MOST_GATHERED, gathered))
 
     @staticmethod
     async def _acknowledge(message: InMessage) -> None:
