@@ -116,7 +116,7 @@ class _Bench:
     async def _by_batches(self, orders: Sequence[Order], size: int) -> None:
         statement = await self._connections[0].prepare(query("drain_seckill"))
         for first in range(0, len(orders), size):
-            await statement.fetchrow(*_columns(orders[first : first + size]))
+            await statement.fetchrow(*columns(orders[first : first + size]))
 
     async def _by_worker(self, orders: Sequence[Order]) -> float:
         """From the first start that the limiter gave to the last commit, by the database's own timestamps."""
@@ -163,7 +163,7 @@ async def _transactions(connection: Any, orders: Any) -> None:
                 raise BenchmarkError("An order was refused that should not have been.")
 
 
-def _columns(orders: Sequence[Order]) -> tuple[Any, ...]:
+def columns(orders: Sequence[Order]) -> tuple[Any, ...]:
     """What the worker passes to the statement."""
     return (
         [order.order_id for order in orders],

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from benchmarks import machine
 from benchmarks.designs import BY_NAME
+from benchmarks.drain import columns
 from benchmarks.environment import TENANT, Environment, environment, make_sale
 from benchmarks.errors import BenchmarkError
 from benchmarks.load import Run, Target, run
@@ -66,7 +67,7 @@ class _Bench:
         left = self._options.due_orders
         while left > 0:
             await self._env.database.fetchrow(
-                query("drain_seckill"), *_columns(self._orders(min(left, _INSERT)))
+                query("drain_seckill"), *columns(self._orders(min(left, _INSERT)))
             )
             left -= _INSERT
         await self._env.database.execute("truncate outbox")
@@ -156,21 +157,6 @@ class _Bench:
 def _check(began: float) -> None:
     if time.monotonic() - began > _LONGEST_SECONDS:
         raise BenchmarkError("The reaper did not come to an end in time.")
-
-
-def _columns(orders: Sequence[Order]) -> tuple[Any, ...]:
-    return (
-        [order.order_id for order in orders],
-        [order.tenant for order in orders],
-        [order.customer_id for order in orders],
-        [order.sale_id for order in orders],
-        [order.quantity for order in orders],
-        ["frame"] * len(orders),
-        [order.fingerprint for order in orders],
-        [order.accepted_at for order in orders],
-        [order.traceparent for order in orders],
-        time.time(),
-    )  # fmt: skip
 
 
 def summary(rounds: Sequence[dict[str, Any]], rate: dict[str, Any]) -> dict[str, Any]:
