@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from peakclip import store, topology
-from peakclip.jetstream import JetStream
+from peakclip.jetstream import InMessage, JetStream, PullConsumer
 from peakclip.limiter.limiter import Limiter
 from peakclip.service import Service
 from peakclip_worker.batch import BatchPool, Work
@@ -40,6 +40,15 @@ def effects_pool(js: JetStream, database: Any) -> BatchPool[Any]:
 
 def batch_pool(name: str, js: JetStream, database: Any, work: Work[Any]) -> BatchPool[Any]:
     return BatchPool(name, js, database, work, QUICK_BACKOFF)
+
+
+async def take(pull: PullConsumer, count: int, seconds: float = 15.0) -> list[InMessage]:
+    """This many messages: what was given back a moment ago comes one by one."""
+    found: list[InMessage] = []
+    async with asyncio.timeout(seconds):
+        while len(found) < count:
+            found += await pull.fetch(count - len(found), 1.0)
+    return found
 
 
 class Worker:

@@ -149,7 +149,7 @@ class Line:
 
 
 class Follower:
-    """Keeps a `Line` up to date from INTAKE and EVENTS, and asks how long the queue is while anybody wants to know."""
+    """Keeps a `Line` up to date from INTAKE and RELEASES; asks how long the queue is while anybody wants to know."""
 
     def __init__(self, js: JetStream, line: Line) -> None:
         self._js = js
@@ -161,7 +161,7 @@ class Follower:
         self._heard = asyncio.Event()
         self._look: asyncio.Task[None] | None = None  # at the log's end, and the wait for it
         self._next_look: asyncio.Task[None] | None = None  # not yet begun
-        self._followed: set[str] = set()  # subjects, so that a start that failed halfway can be repeated
+        self._follows_releases = False  # a start that failed halfway can be repeated
 
     async def start(self) -> None:
         """Reads the log from as far back as it is kept; `caught_up` is set once everything older is known."""
@@ -170,10 +170,9 @@ class Follower:
         self._read_seq = max(self._read_seq, first - 1)
         if self._target < first:
             self.caught_up.set()
-        for subject in ("order.rejected", "order.cancelled"):
-            if subject not in self._followed:
-                await self._js.follow(topology.EVENTS, 1, self._on_release, subject=subject)
-                self._followed.add(subject)
+        if not self._follows_releases:
+            await self._js.follow(topology.RELEASES, 1, self._on_release)
+            self._follows_releases = True
         await self._js.follow(topology.INTAKE, first, self._on_frame, subject="intake.>")
 
     async def _on_frame(self, message: StoredMessage) -> None:
@@ -188,7 +187,8 @@ class Follower:
             self.caught_up.set()
 
     async def _on_release(self, message: StoredMessage) -> None:
-        self._line.release(msgspec.json.decode(message.payload)["order_id"])
+        for order_id in message.payload.decode().split("\n"):
+            self._line.release(order_id)
 
     async def up_to_date(self) -> None:
         """Returns when the line holds everything that any process had accepted at the moment of the call.

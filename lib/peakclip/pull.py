@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -48,6 +48,10 @@ class InMessage:
         """Returns when the server has the acknowledgement. Raises OutcomeUnknownError or UnavailableError."""
         await self._js.request(self._msg.reply, b"+ACK")
 
+    async def ack_soon(self) -> None:
+        """Without waiting for an answer. Raises UnavailableError while disconnected."""
+        await self._js.publish_core(self._msg.reply, b"+ACK")
+
     async def nak(self, delay: float = 0.0) -> None:
         """Gives the message back, to be delivered again after `delay` seconds."""
         body = b'-NAK {"delay": %d}' % int(delay * 1e9) if delay > 0 else b"-NAK"
@@ -60,6 +64,18 @@ class InMessage:
     async def term(self) -> None:
         """Never deliver again. Write the dead letter first."""
         await self._js.request(self._msg.reply, b"+TERM")
+
+
+async def ack_all(messages: Sequence[InMessage]) -> None:
+    """Acknowledges messages of one consumer, and returns when the server has worked on every one of these words.
+
+    One question for all of them: the server takes them in the order in which they are sent, and answers the last.
+    Raises as `InMessage.ack`; which of them have been noted is then unknown.
+    """
+    for message in messages[:-1]:
+        await message.ack_soon()
+    for message in messages[-1:]:
+        await message.ack()
 
 
 class PullConsumer:

@@ -19,10 +19,9 @@ SECKILL: Final = (
 STOCK: Final = "STOCK"  # admission counters, one subject per sale, with their whole history
 TICKETS: Final = "TICKETS"  # the limiter's window counters
 EVENTS: Final = "EVENTS"  # what has happened to orders and reviews, from the outbox
+RELEASES: Final = "RELEASES"  # ids of orders that no longer count against their customers' limits
 EXPIRY: Final = "EXPIRY"  # one message per unpaid order whose time is up, from the relay's sweep
-TIMERS: Final = (
-    "TIMERS"  # schedules: retries that wait for their time, and the seconds in which orders expire
-)
+TIMERS: Final = "TIMERS"  # schedules: retries that wait for their time, seconds in which orders expire
 ADVISORIES: Final = "ADVISORIES"  # what the server gave up on, or was told to: a net under the dead letters
 PACE: Final = "PACE"  # key-value bucket: one key per pool, the rate schedule
 
@@ -43,6 +42,8 @@ REAPER_POOL: Final = "reaper"
 
 ASYNC_ORDER_SUBJECT: Final = "order.async.created"  # an ordinary order that was accepted into the line
 EXPIRY_SUBJECT: Final = "order.expiry.due"
+RELEASED_SUBJECT: Final = "line.released"
+_ORDER_EVENTS: Final = ("created", "rejected", "accepted", "started", "completed", "cancelled", "paid")
 TIMER_DUE: Final = "timer.due"  # where schedules deliver: timer.due.expiry, timer.due.retry.<pool>
 
 POOLS: Final = {
@@ -196,16 +197,8 @@ STREAMS: Final[dict[str, dict[str, Any]]] = {
     },
     EVENTS: {
         "subjects": [
-            "order.created",
-            "order.rejected",
-            "order.accepted",
-            "order.started",
-            "order.completed",
-            "order.cancelled",
-            "order.paid",
-            "review.created",
-            "review.replied",
-            f"retry.{EFFECTS_POOL}",
+            *(f"order.{done}" for done in _ORDER_EVENTS),
+            *("review.created", "review.replied", f"retry.{EFFECTS_POOL}"),
         ],
         "storage": "file",
         "retention": "limits",
@@ -216,13 +209,23 @@ STREAMS: Final[dict[str, dict[str, Any]]] = {
         "duplicate_window": 120 * _SECOND,
         "allow_direct": True,
     },
+    # Every API process reads these: only ids, a batch of the outbox in one message.
+    RELEASES: {
+        "subjects": [RELEASED_SUBJECT],
+        "storage": "file",
+        "retention": "limits",
+        "max_age": 24 * 3600 * _SECOND,
+        "max_bytes": 256 << 20,
+        "allow_direct": True,
+    },
+    # PostgreSQL knows what is due, and the sweep finds what is lost here: nobody waits for the disk.
     EXPIRY: {
         "subjects": [EXPIRY_SUBJECT, f"retry.{REAPER_POOL}"],
         "storage": "file",
+        "persist_mode": "async",
         "retention": "limits",
         "discard": "new",
         "max_bytes": 1 * _GIB,
-        "allow_atomic": True,
         "duplicate_window": 120 * _SECOND,
         "allow_direct": True,
     },

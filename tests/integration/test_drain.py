@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-from pools import Worker, drain, orders_pool, own_connections, relay
+from pools import Worker, drain, orders_pool, own_connections, relay, take
 from support import NOW, drain_batch, insert_sale, make_order, new_name, unfinished, until
 from trade import insert_orders
 
@@ -426,7 +426,7 @@ async def test_what_a_lost_worker_had_in_hand_comes_again_and_counts_once(
     pool = orders_pool(queue, database)
     for _ in range(2):
         pull = queue.pull(topology.SECKILL, topology.ORDERS_POOL)
-        batch = await pull.fetch(10, 2.0)
+        batch = await take(pull, 10)
         assert len((await pool.process(batch, 1_800_000_000.0)).finished) == 10
         for message in batch:
             await message.nak()

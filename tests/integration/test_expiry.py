@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from pools import drain, own_connections, reaper_pool, relay
+from pools import drain, own_connections, reaper_pool, relay, take
 from support import TENANT, drain_batch, insert_sale, make_order, offer, on_offer, unfinished, until
 
 from peakclip import messages, topology
@@ -324,8 +324,7 @@ async def test_what_a_reaper_had_in_hand_when_it_died_comes_again_and_changes_no
     pool = reaper_pool(js, database)
     pull = js.pull(topology.EXPIRY, topology.REAPER_POOL)
     for round_ in range(3):
-        batch = await pull.fetch(10, 2.0)
-        assert len(batch) == 10
+        batch = await take(pull, 10)
         if round_:
             assert len((await pool.process(batch, time.time())).finished) == 10
         for message in batch:

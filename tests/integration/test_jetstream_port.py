@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from pools import take
 from support import until
 
 from peakclip import topology
@@ -20,6 +21,7 @@ from peakclip.jetstream import (
     StoredMessage,
 )
 from peakclip.local.nats import NatsServer
+from peakclip.pull import ack_all
 
 pytestmark = pytest.mark.integration
 
@@ -31,12 +33,7 @@ def out(number: int, *, key: str = "m") -> OutMessage:
 
 
 async def fetch_all(js: JetStream, count: int, seconds: float = 15.0) -> list[InMessage]:
-    pull = js.pull(topology.SECKILL, topology.ORDERS_POOL)
-    found: list[InMessage] = []
-    async with asyncio.timeout(seconds):
-        while len(found) < count:
-            found += await pull.fetch(count - len(found), 1.0)
-    return found
+    return await take(js.pull(topology.SECKILL, topology.ORDERS_POOL), count, seconds)
 
 
 # -- writing -----------------------------------------------------------------------------------------------
@@ -217,6 +214,17 @@ async def test_what_is_given_back_comes_again_and_what_is_ended_does_not(js: Jet
         await message.ack()
     state = await js.consumer_state(topology.SECKILL, topology.ORDERS_POOL)
     assert (state.pending, state.ack_pending, state.ack_floor_seq) == (0, 0, 4)
+
+
+async def test_acknowledgements_of_many_are_all_noted_when_they_return(js: JetStream) -> None:
+    await js.publish_batch([out(number) for number in range(100)])
+    found = await fetch_all(js, 100)
+    await ack_all(found[:99])
+    state = await js.consumer_state(topology.SECKILL, topology.ORDERS_POOL)
+    assert (state.pending, state.ack_pending, state.ack_floor_seq) == (0, 1, 99)
+    await ack_all([])
+    await ack_all(found[99:])
+    assert (await js.consumer_state(topology.SECKILL, topology.ORDERS_POOL)).ack_floor_seq == 100
 
 
 async def test_what_was_pulled_and_not_fetched_can_be_given_back(js: JetStream) -> None:

@@ -43,8 +43,12 @@ def owed() -> float:
 
 
 async def events(js: JetStream) -> list[StoredMessage]:
+    return await stored(js, topology.EVENTS)
+
+
+async def stored(js: JetStream, stream: str) -> list[StoredMessage]:
     found: list[StoredMessage] = []
-    while message := await js.message_from(topology.EVENTS, found[-1].seq + 1 if found else 1):
+    while message := await js.message_from(stream, found[-1].seq + 1 if found else 1):
         found.append(message)
     return found
 
@@ -66,6 +70,8 @@ async def test_events_and_returned_units_are_published_and_forgotten(js: JetStre
         "ce-specversion": "1.0", "ce-type": "order.created", "ce-source": "/peakclip/orders",
     }  # fmt: skip
     assert await on_offer(js) == 4
+    (released,) = await stored(js, topology.RELEASES)
+    assert released.payload.decode() == greedy.order_id
 
 
 async def test_more_than_a_batch_keeps_its_order(js: JetStream, database: Any) -> None:
@@ -85,7 +91,9 @@ class Crashing:
     def __init__(self, js: JetStream) -> None:
         self._js = js
 
-    async def publish(self, subject: str, payload: bytes, *, headers: Mapping[str, str]) -> PubAck:
+    async def publish(
+        self, subject: str, payload: bytes, *, headers: Mapping[str, str] | None = None
+    ) -> PubAck:
         return await self._js.publish(subject, payload, headers=headers)
 
     async def publish_batch(self, messages: Any) -> PubAck:

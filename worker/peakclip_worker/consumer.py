@@ -21,6 +21,7 @@ from peakclip.errors import PeakclipError, UnavailableError
 from peakclip.jetstream import InMessage, JetStream, PullConsumer
 from peakclip.limiter.limiter import Limiter, Start
 from peakclip.messages import WorkerTelemetry, encode
+from peakclip.pull import ack_all
 from peakclip.service import Service
 
 log = structlog.get_logger()
@@ -121,7 +122,7 @@ class Drain:
         with tracing.span(f"process {self._name}", kind="consumer", links=contexts) as span:
             span.set("messaging.batch.message_count", len(batch))
             result = await self._pool.process(batch, starts[0].at)
-            await asyncio.gather(*(self._acknowledge(message) for message in result.finished))
+            await self._acknowledge(result.finished)
         self._in_hand = [*result.again, *self._in_hand[len(batch) :]]
         busy = time.perf_counter() - began - result.waited_seconds
         telemetry.PROCESSING.labels(self._name).observe(busy)
@@ -156,11 +157,11 @@ class Drain:
         return max(chunk, min(MOST_GATHERED, gathered))
 
     @staticmethod
-    async def _acknowledge(message: InMessage) -> None:
+    async def _acknowledge(messages: Sequence[InMessage]) -> None:
         try:
-            await message.ack()
-        except PeakclipError as exc:  # it comes again after ack_wait, and the database knows it
-            log.warning("ack_lost", seq=message.seq, error=repr(exc))
+            await ack_all(messages)
+        except PeakclipError as exc:  # they come again after ack_wait, and the database knows them
+            log.warning("acks_lost", seqs=[message.seq for message in messages], error=repr(exc))
 
     async def _keep_in_hand(self) -> None:
         """Tells the server that what waits for the limiter is not forgotten."""

@@ -1,4 +1,4 @@
-"""The outbox: what a committed transaction owes the rest becomes events (EVENTS), stock on offer (STOCK) and timers.
+"""The outbox: what a committed transaction owes becomes events (EVENTS), stock on offer (STOCK), releases and timers.
 
 A row is deleted in the transaction that claimed it, after its publication; a crash in between publishes it again
 with the same message id, which JetStream drops within its window and consumers recognise afterwards.
@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from peakclip import telemetry, tracing
+from peakclip import telemetry, topology, tracing
 from peakclip.errors import PeakclipError
 from peakclip.jetstream import JetStream, OutMessage
 from peakclip.service import Service
@@ -26,6 +26,7 @@ log = structlog.get_logger()
 BATCH: Final = 256
 COUNT_SECONDS: Final = 5.0
 TIMER_PREFIX: Final = "timer."
+RELEASING: Final = frozenset({"order.rejected", "order.cancelled"})
 IDLE_SECONDS: Final = (
     0.25  # gathers what a quarter of a second brings: a batch costs the same whatever its size
 )
@@ -83,7 +84,23 @@ class Outbox:
                 if row["increment"] is not None
             ),
             *(self._js.publish(row["subject"], b"", headers=_headers(row)) for row in rows if _is_timer(row)),
+            *(self._js.publish(topology.RELEASED_SUBJECT, ids) for ids in released(rows)),
         )
+
+
+class _OfOrder(msgspec.Struct):
+    order_id: str
+
+
+def released(rows: Sequence[Any]) -> list[bytes]:
+    """At most one message: the ids, a line each, of the orders that no longer count against their customers' limits.
+
+    Without a message id: to hear of it twice changes nothing.
+    """
+    ids = [
+        msgspec.json.decode(r["payload"], type=_OfOrder).order_id for r in rows if r["subject"] in RELEASING
+    ]
+    return ["\n".join(ids).encode()] if ids else []
 
 
 def _is_timer(row: Any) -> bool:

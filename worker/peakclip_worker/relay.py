@@ -26,10 +26,12 @@ from peakclip_worker.dead_letters import write_dead_letter
 
 log = structlog.get_logger()
 
-FRAMES_AT_ONCE: Final = 16
+FRAMES_AT_ONCE: Final = 64
 BATCH: Final = 256
 # An atomic batch costs some 4 to 12 ms whatever its size, a plain message one fsync (0.5 to 2 ms).
 PLAIN_UP_TO: Final = 4
+# So few frames wait for company after a batch: while it is being made, accepting waits for the disk.
+GATHER_SECONDS: Final = 0.05
 
 # Accepting goes first: in the middle of a burst its frames may wait to be taken apart, while the queue behind is long.
 ENOUGH_QUEUED: Final = 1_024  # orders; a drain of 10,000/s needs a tenth of a second for them
@@ -82,6 +84,8 @@ class Relay:
                 if frames:
                     await self._let_accepting_go_first(frames[0].stored_at)
                     await self._relay(frames)
+                    if len(frames) < FRAMES_AT_ONCE:
+                        await asyncio.sleep(GATHER_SECONDS)
                     frames = []
             except (PeakclipError, *DATABASE_AWAY, *DATABASE_UNFIT) as exc:
                 log.warning("relay_retries", error=repr(exc))
