@@ -395,7 +395,7 @@ async def test_a_process_waits_for_streams_that_are_made_one_by_one(
     js: JetStream, database: Any, nats_url: str, fresh_database_url: str
 ) -> None:
     await store_keys(database)
-    await js._api(f"STREAM.DELETE.{topology.EVENTS}")
+    await js._api(f"STREAM.DELETE.{topology.RELEASES}")
 
     async def start() -> int:
         async with api_process(nats_url, fresh_database_url) as api:
