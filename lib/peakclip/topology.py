@@ -209,12 +209,11 @@ STREAMS: Final[dict[str, dict[str, Any]]] = {
         "duplicate_window": 120 * _SECOND,
         "allow_direct": True,
     },
-    # Every API process reads these: only ids, a batch of the outbox in one message.
+    # Every API process reads these: only ids, a batch of the outbox in one message. Without an age: INTAKE has none.
     RELEASES: {
         "subjects": [RELEASED_SUBJECT],
         "storage": "file",
         "retention": "limits",
-        "max_age": 24 * 3600 * _SECOND,
         "max_bytes": 256 << 20,
         "allow_direct": True,
     },

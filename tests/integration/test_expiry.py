@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -15,7 +15,8 @@ from support import TENANT, drain_batch, insert_sale, make_order, offer, on_offe
 
 from peakclip import messages, topology
 from peakclip.audit.checks.rate import busiest_second
-from peakclip.jetstream import JetStream
+from peakclip.errors import UnavailableError
+from peakclip.jetstream import JetStream, PubAck
 from peakclip.limiter.grid import default_burst
 from peakclip.limiter.pace import set_pace
 from peakclip.local.nats import NatsServer
@@ -238,6 +239,38 @@ async def test_a_sweep_queues_each_order_once_whatever_is_queued_already(
     anew = Sweep(js, database)  # another process: it goes on where the queue ends
     assert await anew.sweep() == 0
     assert await queued(js) == 3 * BATCH + 12
+
+
+class Hiccup:
+    """A connection to JetStream that fails at one publication in the middle of many."""
+
+    def __init__(self, js: JetStream, failing: int) -> None:
+        self._js = js
+        self._left = failing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._js, name)
+
+    async def publish(self, *arguments: Any, **options: Any) -> PubAck:
+        self._left -= 1
+        if self._left == 0:
+            raise UnavailableError
+        return await self._js.publish(*arguments, **options)
+
+
+async def test_a_sweep_that_fails_in_the_middle_leaves_no_hole(js: JetStream, database: Any) -> None:
+    await insert_sale(database, stock=50)
+    await unpaid(database, 10)
+    sweep = Sweep(cast("JetStream", Hiccup(js, 5)), database)
+    with pytest.raises(UnavailableError):
+        await sweep.sweep()
+    await until(lambda: nine_queued(js))
+    assert await sweep.sweep() == 10
+    assert await queued(js) == 10
+
+
+async def nine_queued(js: JetStream) -> bool:
+    return await queued(js) == 9
 
 
 async def test_a_sweep_reads_no_more_than_it_takes(database: Any) -> None:

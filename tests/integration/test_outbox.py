@@ -18,6 +18,7 @@ from peakclip.jetstream import JetStream, PubAck, StoredMessage
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
 from peakclip.service import Service
+from peakclip_api.line import Follower, Line
 from peakclip_worker.outbox import BATCH, Outbox
 
 pytestmark = pytest.mark.integration
@@ -72,6 +73,28 @@ async def test_events_and_returned_units_are_published_and_forgotten(js: JetStre
     assert await on_offer(js) == 4
     (released,) = await stored(js, topology.RELEASES)
     assert released.payload.decode() == greedy.order_id
+
+
+async def test_a_batch_of_cancellations_is_one_release_that_the_line_understands(
+    js: JetStream, database: Any
+) -> None:
+    await insert_sale(database, stock=10)
+    orders = [make_order() for _ in range(4)]
+    await drain_batch(database, orders)
+    due = [order.order_id for order in orders[:3]]
+    await database.execute("update orders set expires_at = now() where order_id = any($1::uuid[])", due)
+    await database.execute("select * from expire_orders($1::uuid[])", due)
+    async with running(js, database):
+        await until(lambda: nothing_owed(database))
+    (released,) = await stored(js, topology.RELEASES)
+    line = Line(1_000)
+    line.add_frame(1, orders)
+    follower = Follower(js, line)
+    for _ in range(2):  # to hear of it twice changes nothing
+        await follower._on_release(released)
+    found = [line.find(order.order_id) for order in orders]
+    assert [entry is not None and entry.released for entry in found] == [True, True, True, False]
+    assert [line.bought(order.sale_id, order.customer_id) for order in orders] == [0, 0, 0, 1]
 
 
 async def test_more_than_a_batch_keeps_its_order(js: JetStream, database: Any) -> None:

@@ -60,7 +60,6 @@ class Sweep:
                     await self.sweep()
                 except (PeakclipError, *DATABASE_AWAY, *DATABASE_UNFIT) as exc:
                     log.warning("sweep_retries", error=repr(exc))
-                    self._cursor = None  # what was stored is not known: the newest message in EXPIRY tells
                     await asyncio.sleep(0.5)
                     continue
                 try:
@@ -73,7 +72,8 @@ class Sweep:
 
     async def sweep(self) -> int:
         """Puts every order that is due now, and not yet in the queue, into it. Returns how many."""
-        cursor = await self._start()
+        # What is stored behind it is not known after a failure: the same again, with the same ids.
+        self._cursor = cursor = await self._start()
         moved = 0
         while rows := await self._database.fetch(query("find_due_orders"), *cursor, BATCH):
             await asyncio.gather(*(self._publish(row) for row in rows))

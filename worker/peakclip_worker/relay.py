@@ -26,7 +26,7 @@ from peakclip_worker.dead_letters import write_dead_letter
 
 log = structlog.get_logger()
 
-FRAMES_AT_ONCE: Final = 64
+FRAMES_AT_ONCE: Final = 32
 BATCH: Final = 256
 # An atomic batch costs some 4 to 12 ms whatever its size, a plain message one fsync (0.5 to 2 ms).
 PLAIN_UP_TO: Final = 4
