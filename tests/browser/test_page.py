@@ -252,7 +252,7 @@ async def test_a_silence_is_a_gap_in_the_charts(page: Page, site: Site) -> None:
     async with spoken(site, DRAINING):
         await page.goto(site.url)
         await expect(page.locator("#link")).to_have_text("Live")
-        await expect(page.locator(".chart .silence")).to_have_count(4)
+        await expect(page.locator(".chart:has(.silence)")).to_have_count(4)
 
 
 def of(pool: str, scene: Scene = IDLE, **changes: object) -> PoolStatus:
