@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -28,6 +26,17 @@ from nats.aio.msg import Msg
 from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, UnavailableError
 from peakclip.microservice import Endpoint, MicroService, ServiceDescription
 from peakclip.nats_client import RepairedClient
+from peakclip.nats_wire import (
+    ConsumerState,
+    OutMessage,
+    PubAck,
+    StoredMessage,
+    StreamState,
+    hpub,
+    parse_time,
+    puback,
+    stored,
+)
 from peakclip.pull import InMessage, PullConsumer
 
 __all__ = [
@@ -53,62 +62,6 @@ _HEARTBEAT_SECONDS: Final = 1.0
 
 _API: Final = "$JS.API"
 _decode = msgspec.json.decode
-
-
-@dataclass(frozen=True, slots=True)
-class PubAck:
-    seq: int
-    duplicate: bool = False
-    value: int | None = None  # a counter's value after the increment; absent on a duplicate
-
-
-@dataclass(frozen=True, slots=True)
-class OutMessage:
-    subject: str
-    payload: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
-    seq: int
-    subject: str
-    payload: bytes
-    headers: Mapping[str, str]
-    at: float  # epoch seconds, the server's clock
-
-
-@dataclass(frozen=True, slots=True)
-class StreamState:
-    messages: int
-    size_bytes: int
-    first_seq: int
-    last_seq: int
-    server_time: float  # epoch seconds on the leader at the moment of the answer
-    config: Mapping[str, Any]
-    created: float = 0.0  # epoch seconds; another value: another stream, its counters start again at nothing
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerState:
-    pending: int  # not yet delivered
-    ack_pending: int  # delivered, not yet acknowledged
-    redelivered: int
-    waiting: int
-    ack_floor_seq: int  # every message of the stream up to here is finished
-    delivered_seq: int
-
-
-def parse_time(text: str) -> float:
-    """RFC 3339 with up to nine decimals, as NATS writes it, to epoch seconds.
-
-    The fraction is taken apart by hand because `datetime` keeps six digits only.
-    """
-    head, _, tail = text.partition(".")
-    digits = tail.rstrip("Z").split("+")[0].split("-")[0]
-    zone = tail[len(digits) :] if tail else ""
-    stamp = datetime.fromisoformat((head + zone).replace("Z", "+00:00")).timestamp()
-    return stamp + (float("0." + digits) if digits else 0.0)
 
 
 class JetStream:
@@ -261,7 +214,7 @@ class JetStream:
         if create_only:
             all_headers["Nats-Expected-Last-Subject-Sequence"] = "0"
         reply = await self.request(subject, payload, headers=all_headers, timeout_seconds=timeout_seconds)
-        return _puback(reply.data)
+        return puback(reply.data)
 
     async def increment(
         self,
@@ -291,7 +244,7 @@ class JetStream:
         batch_id = self.new_inbox().rsplit(".", 1)[-1]
         buffer = bytearray()
         for number, message in enumerate(messages[:-1], start=1):
-            buffer += _hpub(message, {"Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number)})
+            buffer += hpub(message, {"Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number)})
         try:
             if buffer:
                 await self._nc._send_command(bytes(buffer))
@@ -308,7 +261,7 @@ class JetStream:
         reply = await self.request(
             last.subject, last.payload, headers=headers, timeout_seconds=timeout_seconds
         )
-        return _puback(reply.data)
+        return puback(reply.data)
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -366,7 +319,7 @@ class JetStream:
             if exc.code == NO_MESSAGE_FOUND:
                 return None
             raise
-        return _stored(answer["message"])
+        return stored(answer["message"])
 
     async def message_from(self, stream: str, seq: int, subject: str = ">") -> StoredMessage | None:
         """The first message with this sequence or a higher one, from the stream's leader; None if there is none."""
@@ -377,7 +330,7 @@ class JetStream:
             if exc.code == NO_MESSAGE_FOUND:
                 return None
             raise
-        return _stored(answer["message"])
+        return stored(answer["message"])
 
     async def count_messages(self, stream: str, subject: str, from_seq: int = 1) -> int:
         """Messages of a subject (wildcards allowed) with this sequence or a higher one; the stream allows direct gets.
@@ -481,38 +434,3 @@ class JetStream:
         if error := answer.get("error"):
             raise RefusedError(error.get("err_code", 0), error.get("description", "JetStream refused"))
         return answer
-
-
-def _puback(body: bytes) -> PubAck:
-    answer = _decode(body)
-    if error := answer.get("error"):
-        raise RefusedError(error.get("err_code", 0), error.get("description", "JetStream refused"))
-    value = answer.get("val")
-    return PubAck(answer["seq"], answer.get("duplicate", False), int(value) if value is not None else None)
-
-
-def _stored(message: Mapping[str, Any]) -> StoredMessage:
-    return StoredMessage(
-        seq=message["seq"],
-        subject=message["subject"],
-        payload=_base64(message.get("data")),
-        headers=_headers(_base64(message.get("hdrs"))),
-        at=parse_time(message["time"]),
-    )
-
-
-def _hpub(message: OutMessage, extra: Mapping[str, str]) -> bytes:
-    lines = "".join(f"{key}: {value}\r\n" for key, value in (*message.headers.items(), *extra.items()))
-    head = f"NATS/1.0\r\n{lines}\r\n".encode()
-    size = len(head)
-    command = f"HPUB {message.subject} {size} {size + len(message.payload)}\r\n".encode()
-    return b"".join((command, head, message.payload, b"\r\n"))
-
-
-def _base64(text: str | None) -> bytes:
-    return msgspec.convert(text or "", bytes) if text else b""
-
-
-def _headers(block: bytes) -> dict[str, str]:
-    pairs = (line.partition(":") for line in block.decode().split("\r\n")[1:] if line)
-    return {key.strip(): value.strip() for key, _, value in pairs}

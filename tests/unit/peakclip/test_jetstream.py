@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peakclip.errors import RefusedError
-from peakclip.jetstream import InMessage, OutMessage, PubAck, _hpub, _puback, parse_time
+from peakclip.jetstream import InMessage
+from peakclip.nats_wire import OutMessage, PubAck, hpub, parse_time, puback
 
 
 @given(
@@ -55,14 +56,14 @@ def test_a_message_of_a_batch_is_written_as_the_protocol_wants_it() -> None:
     out = OutMessage("a.b", b"payload", {"One": "1"})
     head = b"NATS/1.0\r\nOne: 1\r\nTwo: 2\r\n\r\n"
     assert (
-        _hpub(out, {"Two": "2"}) == b"HPUB a.b %d %d\r\n" % (len(head), len(head) + 7) + head + b"payload\r\n"
+        hpub(out, {"Two": "2"}) == b"HPUB a.b %d %d\r\n" % (len(head), len(head) + 7) + head + b"payload\r\n"
     )
 
 
 def test_an_acknowledgement_tells_sequence_duplicate_and_counter() -> None:
-    assert _puback(b'{"stream":"S","seq":7}') == PubAck(7)
-    assert _puback(b'{"stream":"S","seq":7,"duplicate":true}') == PubAck(7, duplicate=True)
-    assert _puback(b'{"stream":"S","seq":7,"val":"-12"}') == PubAck(7, value=-12)
+    assert puback(b'{"stream":"S","seq":7}') == PubAck(7)
+    assert puback(b'{"stream":"S","seq":7,"duplicate":true}') == PubAck(7, duplicate=True)
+    assert puback(b'{"stream":"S","seq":7,"val":"-12"}') == PubAck(7, value=-12)
     with pytest.raises(RefusedError) as refused:
-        _puback(b'{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"}}')
+        puback(b'{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"}}')
     assert refused.value.code == 10077
