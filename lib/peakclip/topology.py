@@ -209,7 +209,7 @@ STREAMS: Final[dict[str, dict[str, Any]]] = {
         "duplicate_window": 120 * _SECOND,
         "allow_direct": True,
     },
-    # Every API process reads these: only ids, a batch of the outbox in one message. Without an age: INTAKE has none.
+    # Every API process reads these: only ids, a batch of the outbox in one message. No age: it outlives INTAKE.
     RELEASES: {
         "subjects": [RELEASED_SUBJECT],
         "storage": "file",

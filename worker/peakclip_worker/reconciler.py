@@ -25,6 +25,7 @@ from peakclip import topology
 from peakclip.errors import PeakclipError, RefusedError
 from peakclip.jetstream import WRONG_LAST_SEQUENCE, InMessage, JetStream
 from peakclip.messages import decode_frame
+from peakclip.pull import ack_all
 from peakclip.service import Service
 
 log = structlog.get_logger()
@@ -131,7 +132,7 @@ class Reconciler:
             sale_id = message.subject.partition(".")[2]
             key = (frame_id, sale_id)
             self._open.setdefault(key, Movements(frame_id, sale_id, now)).by_seq[message.seq] = message
-        await asyncio.gather(*(message.ack() for message in others))
+        await ack_all(others)
 
     async def _settle_due(self, now: float) -> None:
         for key, movements in list(self._open.items()):
@@ -161,7 +162,7 @@ class Reconciler:
             await reservation.ack()
         for message in movements.late(self._grace):
             await self._correct(movements.sale_id, -units_of(message), f"{topology.RECONCILED}-{message.seq}")
-        await asyncio.gather(*(message.ack() for message in rest))
+        await ack_all(rest)
 
     async def _correct(self, sale_id: str, units: int, message_id: str) -> None:
         if units == 0:
