@@ -16,9 +16,12 @@ from trade import insert_orders
 
 from peakclip import messages, store, topology
 from peakclip.jetstream import JetStream, OutMessage
+from peakclip.limiter.limiter import Limiter
 from peakclip.limiter.pace import set_pace
 from peakclip.local.postgres import PostgresServer
 from peakclip.messages import Order
+from peakclip.service import Service
+from peakclip_worker.consumer import Drain
 
 pytestmark = pytest.mark.integration
 
@@ -432,6 +435,21 @@ async def test_what_a_lost_worker_had_in_hand_comes_again_and_counts_once(
             await message.nak()
     assert await rows(database) == {order.order_id: "pending_payment" for order in orders}
     assert await stock(database) == (990, 10, 0)
+
+
+async def test_a_worker_that_is_cancelled_while_it_waits_for_its_start_ends(
+    queue: JetStream, database: Any
+) -> None:
+    await enqueue(queue, [make_order()])
+    never = Limiter(queue, topology.ORDERS_POOL)  # has not looked at any pace
+    pull = queue.pull(topology.SECKILL, topology.ORDERS_POOL)
+    loop = Drain(queue, pull, never, orders_pool(queue, database), topology.ORDERS_POOL)
+    task = asyncio.create_task(loop.run(Service()))
+    await until(lambda: loop.telemetry(0.0).in_flight == 1)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=5)
+    assert task.cancelled()
 
 
 async def test_a_worker_that_is_told_to_stop_finishes_what_has_started_and_gives_the_rest_back(
