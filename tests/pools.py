@@ -68,12 +68,16 @@ class Worker:
 
 
 @contextlib.asynccontextmanager
-async def drain(js: JetStream, pool: BatchPool[Any], name: str) -> AsyncIterator[Worker]:
+async def drain(
+    js: JetStream, pool: BatchPool[Any], name: str, *, most_at_once: int | None = None
+) -> AsyncIterator[Worker]:
     """One worker of the pool, until the end of the block; then it drains as on SIGTERM."""
     service = Service()
     limiter = Limiter(js, name)
     service.spawn("limiter", limiter.run())
-    loop = Drain(js, js.pull(topology.POOLS[name].stream, name), limiter, pool, name)
+    loop = Drain(
+        js, js.pull(topology.POOLS[name].stream, name), limiter, pool, name, most_at_once=most_at_once
+    )
     task = asyncio.create_task(loop.run(service))
     try:
         yield Worker(service, loop, task)

@@ -65,6 +65,9 @@ class WorkerTelemetry(msgspec.Struct, frozen=True):
     # When how many messages started since the last word, on the server's clock: the controller merges them
     # into the most starts that the whole pool had in any sliding second.
     starts: tuple[tuple[float, int], ...] = ()
+    most_at_once: int | None = (
+        None  # it never starts more messages together; None: what the limiter lets start
+    )
 
 
 class PoolStatus(msgspec.Struct, frozen=True):

@@ -69,7 +69,7 @@ class ControlLoop:
             self._ask("pace", self._ports.pace.read),
         )
         if pace is not None:  # else the last known rate stays the wish
-            self.spec = _with_pace(self.spec, pace)
+            self.spec = _with_pace(self.spec, pace, heard)
         observation = Observation(
             lag=lag,
             totals=heard.totals if heard else None,
@@ -126,13 +126,14 @@ class ControlLoop:
         )
 
 
-def _with_pace(spec: PoolSpec, pace: PaceReading) -> PoolSpec:
+def _with_pace(spec: PoolSpec, pace: PaceReading, heard: Telemetry | None) -> PoolSpec:
+    at_once = heard.most_at_once if heard else None
     return replace(
         spec,
         limit_per_second=pace.limit_per_second,
         effective_per_second=pace.effective_per_second,
         paused=pace.paused,
-        batch=pace.batch,
+        batch=pace.batch if at_once is None else min(pace.batch, at_once),
     )
 
 

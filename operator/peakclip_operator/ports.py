@@ -27,6 +27,8 @@ class Telemetry:
     workers: Sequence[WorkerSample]
     starts_max_sliding_second: int | None = None
     """Of the whole pool; None while no worker tells of its starts."""
+    most_at_once: int | None = None
+    """A worker starts no more messages together, whatever R is; None: unknown, or no such limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class WorkersHeard:
         self._failed = 0
         self._busy_seconds = 0.0
         self._starts = PoolStarts()
+        self._most_at_once: int | None = None  # of the newest word: workers of a pool are alike
 
     def hear(self, word: WorkerTelemetry, now: float) -> None:
         """Adds what is new since the worker's last word. Smaller totals mean a new process of that name."""
@@ -51,6 +52,7 @@ class WorkersHeard:
         self._failed += max(0, failed)
         self._busy_seconds += max(0.0, busy)
         self._starts.add(word.starts)
+        self._most_at_once = word.most_at_once
         self._newest[word.worker] = (now, word)  # moves to the end: the dictionary is in order of hearing
         if len(self._newest) > _REMEMBERED:
             del self._newest[next(iter(self._newest))]
@@ -71,6 +73,7 @@ class WorkersHeard:
             totals=Totals(self._finished, self._failed, self._busy_seconds),
             workers=workers,
             starts_max_sliding_second=self._starts.most(),
+            most_at_once=self._most_at_once,
         )
 
 

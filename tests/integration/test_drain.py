@@ -15,13 +15,13 @@ from support import NOW, drain_batch, insert_sale, make_order, new_name, unfinis
 from trade import insert_orders
 
 from peakclip import messages, store, topology
-from peakclip.jetstream import JetStream, OutMessage
+from peakclip.jetstream import InMessage, JetStream, OutMessage
 from peakclip.limiter.limiter import Limiter
 from peakclip.limiter.pace import set_pace
 from peakclip.local.postgres import PostgresServer
 from peakclip.messages import Order
 from peakclip.service import Service
-from peakclip_worker.consumer import Drain
+from peakclip_worker.consumer import BatchResult, Drain
 
 pytestmark = pytest.mark.integration
 
@@ -318,6 +318,23 @@ async def test_workers_drain_every_order_once(
     assert (telemetry.in_flight, telemetry.failed, telemetry.at) == (0, 0, 5.0)
     assert 0 < telemetry.finished <= 600
     assert telemetry.busy_seconds > 0
+
+
+async def test_a_worker_that_takes_one_at_a_time_says_so(queue: JetStream, database: Any) -> None:
+    await enqueue(queue, [make_order() for _ in range(30)])
+    pool = orders_pool(queue, database)
+    sizes: list[int] = []
+    process = pool.process
+
+    async def counting(batch: Sequence[InMessage], started_at: float) -> BatchResult:
+        sizes.append(len(batch))
+        return await process(batch, started_at)
+
+    pool.process = counting  # type: ignore[method-assign]
+    async with drain(queue, pool, topology.ORDERS_POOL, most_at_once=1) as one:
+        await until(lambda: drained(queue))
+        assert one.loop.telemetry(0.0).most_at_once == 1
+    assert sizes == [1] * 30
 
 
 POISON = {

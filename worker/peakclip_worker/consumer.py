@@ -59,7 +59,17 @@ class Pool(Protocol):
 class Drain:
     """One worker of one pool."""
 
-    def __init__(self, js: JetStream, pull: PullConsumer, limiter: Limiter, pool: Pool, name: str) -> None:
+    def __init__(
+        self,
+        js: JetStream,
+        pull: PullConsumer,
+        limiter: Limiter,
+        pool: Pool,
+        name: str,
+        *,
+        most_at_once: int | None = None,
+    ) -> None:
+        self._most_at_once = most_at_once
         self._js = js
         self._pull = pull
         self._limiter = limiter
@@ -154,7 +164,8 @@ class Drain:
         """Enough for one batch: what may start at once, or within the time in which the pool gathers."""
         chunk = self._limiter.chunk
         gathered = math.ceil(chunk * CHUNKS_PER_SECOND * self._pool.gather_seconds)
-        return max(chunk, min(MOST_GATHERED, gathered))
+        most = max(chunk, min(MOST_GATHERED, gathered))
+        return most if self._most_at_once is None else min(most, self._most_at_once)
 
     @staticmethod
     async def _acknowledge(messages: Sequence[InMessage]) -> None:
@@ -207,4 +218,5 @@ class Drain:
             in_flight=len(self._in_hand),
             draining=self._draining,
             starts=tuple(self._starts),
+            most_at_once=self._most_at_once,
         )

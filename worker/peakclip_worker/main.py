@@ -46,6 +46,7 @@ async def work(settings: WorkerSettings, service: Service) -> None:
             limiter,
             POOLS[settings.pool](Given(database, js, settings, wake)),
             settings.pool,
+            most_at_once=settings.most_at_once,
         )
         service.spawn("telemetry", drain.publish_telemetry())
         service.ready()

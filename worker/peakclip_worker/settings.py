@@ -18,6 +18,10 @@ class WorkerSettings(Settings):
     work_ms: float = pydantic.Field(default=0.0, ge=0, le=60_000)
     """Milliseconds of a stand-in third-party call per order; the calls of one batch run side by side."""
 
+    most_at_once: int | None = pydantic.Field(default=None, ge=1, le=256)
+    """Messages that are worked on together at most. Unset: as many as may start together, R/100; 1: one after the
+    other, for a third party that takes no more."""
+
     webhook_secret: pydantic.SecretStr | None = None
     """`whsec_…`, from which each receiver's own secret is derived (`peakclip webhook-secret`). Without it no webhook
     is sent: nobody could tell who sent it. While receivers change to a new one: new and old, a space in between."""

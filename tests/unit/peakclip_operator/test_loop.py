@@ -24,6 +24,7 @@ class World:
     running: int = 1
     pace: PaceReading = field(default_factory=lambda: PaceReading(100.0, 100.0, paused=False, burst=5))
     samples: Sequence[WorkerSample] = ()
+    most_at_once: int | None = None
     down: dict[str, Exception] = field(default_factory=dict)
     asked: list[tuple[int, list[int]]] = field(default_factory=list)
     set_to: list[float] = field(default_factory=list)
@@ -59,7 +60,7 @@ class _Port:
         answers = {
             "lag": world.lag,
             "delayed": world.delayed,
-            "telemetry": Telemetry(Totals(0, 0, 0.0), world.samples),
+            "telemetry": Telemetry(Totals(0, 0, 0.0), world.samples, most_at_once=world.most_at_once),
             "pace": world.pace,
         }
         return answers[self.name]
@@ -178,6 +179,20 @@ async def test_the_last_known_pace_stays_in_force_while_it_cannot_be_read() -> N
     await world.ticks(loop, 1)
     assert (world.published[-1].limit_per_second, world.published[-1].effective_per_second) == (200.0, 150.0)
     assert world.set_to == []
+
+
+async def test_a_worker_that_takes_one_at_a_time_counts_as_one() -> None:
+    """At 300/s three may start together; in workers that take one after the other they need three times as many."""
+    world = World(pace=PaceReading(300.0, 300.0, paused=False, burst=15, batch=3))
+    loop = world.loop()
+    await world.ticks(loop, 1)
+    world.lag = Lag(10_000, 0, 10_000, 0)
+    await world.ticks(loop, 1)
+    together = loop.decision.replicas if loop.decision else 0
+    world.most_at_once = 1
+    await world.ticks(loop, 1)
+    assert loop.decision is not None
+    assert (together, loop.decision.replicas) == (6, 17)
 
 
 async def test_a_line_is_logged_for_a_change_and_none_for_a_repetition() -> None:

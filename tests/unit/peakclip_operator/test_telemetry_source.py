@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import count
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,13 @@ def test_totals_add_up_over_the_workers() -> None:
     report = heard.report(0.0)
     assert report.totals == Totals(35, 0, 1.75)
     assert {sample.worker for sample in report.workers} == {"a", "b"}
+
+
+def test_how_much_a_worker_takes_together_is_remembered_when_all_are_gone() -> None:
+    heard = WorkersHeard()
+    assert heard.report(0.0).most_at_once is None
+    heard.hear(msgspec.structs.replace(word("a", 1), most_at_once=1), 0.0)
+    assert heard.report(100.0).most_at_once == 1
 
 
 def test_what_the_dead_have_finished_stays_counted() -> None:
