@@ -49,11 +49,23 @@ fmt: $(READY) ## format the code and repair what can be repaired
 bench: $(READY) ## accept and drain, side by side with other designs (minutes)
 	PYTHONPATH=. $(BIN)/python -m benchmarks $(ARGS)
 
+COMPILE := UV_SYSTEM_CERTS=1 $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock' --quiet
+# What goes into which image. Their locks take every version from requirements.lock.
+IMAGE := $(COMPILE) --constraint requirements.lock
+
+.PHONY: images
+images: ## the container images, with docker, podman or buildah (ARGS="worker" for one)
+	scripts/build-images $(ARGS)
+
 .PHONY: lock
-lock: $(READY) ## bring requirements.lock up to date with pyproject.toml (ARGS="--upgrade" for newest versions)
-	UV_SYSTEM_CERTS=1 $(BIN)/uv pip compile pyproject.toml --all-extras --group test --group lint --group build \
-	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command 'make lock' --quiet --output-file requirements.lock $(ARGS)
+lock: $(READY) ## bring requirements.lock and those of the images up to date with pyproject.toml (ARGS="--upgrade" for newest versions)
+	$(COMPILE) pyproject.toml --all-extras --group test --group lint --group build --group dev --output-file requirements.lock $(ARGS)
+	$(IMAGE) pyproject.toml --extra api --extra otel --output-file requirements/api.lock
+	$(IMAGE) pyproject.toml --extra worker --extra migrate --extra otel --output-file requirements/worker.lock
+	$(IMAGE) pyproject.toml --extra operator --output-file requirements/operator.lock
+	$(IMAGE) --group build --output-file requirements/build.lock
+	$(IMAGE) --group dev --output-file requirements/dev.lock
 
 .PHONY: clean
 clean: ## remove .venv and every cache; data folders stay
