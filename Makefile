@@ -13,7 +13,7 @@ CHROMIUM := $(firstword $(foreach name,$(PEAKCLIP_CHROMIUM) chromium chromium-br
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 $(READY): requirements.lock pyproject.toml scripts/environment scripts/uv-version
 	@./scripts/environment
@@ -57,6 +57,9 @@ IMAGE := $(COMPILE) --constraint requirements.lock
 .PHONY: images
 images: ## the container images, with docker, podman or buildah (ARGS="worker" for one)
 	scripts/build-images $(ARGS)
+.PHONY: nats-roles
+nats-roles: $(READY) ## write the chart's NATS permissions and their page from lib/peakclip/roles.py
+	$(BIN)/python scripts/nats-roles $(ARGS)
 
 .PHONY: lock
 lock: $(READY) ## bring requirements.lock and those of the images up to date with pyproject.toml (ARGS="--upgrade" for newest versions)

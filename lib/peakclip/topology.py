@@ -23,6 +23,7 @@ RELEASES: Final = "RELEASES"  # ids of orders that no longer count against their
 EXPIRY: Final = "EXPIRY"  # one message per unpaid order whose time is up, from the relay's sweep
 TIMERS: Final = "TIMERS"  # schedules: retries that wait for their time, seconds in which orders expire
 ADVISORIES: Final = "ADVISORIES"  # what the server gave up on, or was told to: a net under the dead letters
+Consumer = tuple[str, str]  # its stream and its name
 PACE: Final = "PACE"  # key-value bucket: one key per pool, the rate schedule
 
 
@@ -261,7 +262,7 @@ STREAMS: Final[dict[str, dict[str, Any]]] = {
     },
 }
 
-CONSUMERS: Final[dict[tuple[str, str], dict[str, Any]]] = {
+CONSUMERS: Final[dict[Consumer, dict[str, Any]]] = {
     (INTAKE, RELAY): {"max_ack_pending": 256, "ack_wait": 30 * _SECOND, "max_deliver": MAX_DELIVER},
     (ADVISORIES, RELAY): {"max_ack_pending": 256, "ack_wait": 30 * _SECOND},
     (TIMERS, RELAY): {
