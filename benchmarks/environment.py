@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.errors import BenchmarkError
-from peakclip import store, topology
+from peakclip import store, streams, topology
 from peakclip.cli.migrate import migrate
 from peakclip.credentials import new_key, store_key
 from peakclip.jetstream import JetStream
@@ -117,8 +117,9 @@ async def environment(*, lazy: bool) -> AsyncIterator[Environment]:
     async with contextlib.AsyncExitStack() as undo:
         folder = await asyncio.to_thread(DataFolder, None)
         undo.callback(folder.close)
-        nats = NatsServer(folder.path / "nats", folder.logs / "nats.log")
-        lazy_nats = NatsServer(folder.path / "nats-lazy", folder.logs / "nats-lazy.log") if lazy else None
+        nats = NatsServer(folder.path / "nats", folder.logs / "nats.log", owner=True)
+        lazy_log = folder.logs / "nats-lazy.log"
+        lazy_nats = NatsServer(folder.path / "nats-lazy", lazy_log, owner=True) if lazy else None
         postgres = PostgresServer(folder.path / "postgres", folder.logs / "postgres.log")
         undo.callback(postgres.discard)
         supervisor = Supervisor()
@@ -130,7 +131,7 @@ async def environment(*, lazy: bool) -> AsyncIterator[Environment]:
         await supervisor.wait_ready()
         await migrate(postgres.url)
         js = await undo.enter_async_context(await JetStream.connect(nats.url, name="bench"))
-        await topology.ensure(js)
+        await streams.ensure(js)
         await js.ensure_stream(_STREAM)
         lazy_js = None
         if lazy_nats is not None:

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import asyncpg
@@ -85,7 +86,10 @@ async def eventually(what: str, look: Any, wanted: Any, seconds: float = 30) -> 
 @contextlib.asynccontextmanager
 async def events_of(nats_url: str, found: list[dict[str, Any]]) -> AsyncIterator[Any]:
     """Everything that is published about orders and reviews, with the CloudEvents attributes from its headers."""
-    connection = await nats.connect(nats_url)
+    user = urlsplit(nats_url).username
+    connection = await nats.connect(
+        nats_url, inbox_prefix=f"_INBOX_{user}"
+    )  # a user hears its own answers only
 
     async def heard(message: Any) -> None:
         headers = message.headers or {}

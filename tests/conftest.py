@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from peakclip import topology
+from peakclip import streams
 from peakclip.cli.migrate import migrate
 from peakclip.errors import RefusedError
 from peakclip.jetstream import JetStream
@@ -40,7 +40,7 @@ def server_directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def nats_server(server_directory: Path) -> Iterator[NatsServer]:
     """`.url`, and async `kill()`, `start()`, `restart()`, `stop()`."""
-    server = NatsServer(server_directory / "nats").prepare()
+    server = NatsServer(server_directory / "nats", owner=True).prepare()
     asyncio.run(server.start())
     yield server
     asyncio.run(server.stop())
@@ -102,7 +102,7 @@ async def _ensure(connection: JetStream) -> None:
     """The server may still be removing the files of a stream that was deleted under the same name."""
     for _ in range(50):
         try:
-            return await topology.ensure(connection)
+            return await streams.ensure(connection)
         except RefusedError as exc:
             if exc.code != _STORE_NOT_CREATED:
                 raise

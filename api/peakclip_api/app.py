@@ -13,7 +13,9 @@ from peakclip import store
 from peakclip.errors import PeakclipError
 from peakclip.ingest import Intake
 from peakclip.jetstream import JetStream
+from peakclip.roles import API, ROLES
 from peakclip.service import Service
+from peakclip.streams import until_there
 from peakclip_api import keys, rpc
 from peakclip_api.accept import Acceptor
 from peakclip_api.auth import Keys
@@ -68,6 +70,7 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             service.check("nats", lambda: js.connected)
             pool = await store.connect(settings.database_url, min_size=1, max_size=4)
             stack.push_async_callback(pool.close)
+            await until_there(js, ROLES[API])
             line = Line(keep=settings.remembered_orders)
             follower = Follower(js, line)
             service.check("order log", follower.caught_up.is_set)
@@ -125,7 +128,7 @@ def _tokens(settings: ApiSettings, service: Service) -> Tokens | None:
 
 
 async def _started(follower: Follower) -> None:
-    """Waits until the streams exist."""
+    """The streams are there; the server may go away at any moment."""
     while True:
         try:
             await follower.start()

@@ -29,3 +29,14 @@ class RefusedError(PeakclipError):
         super().__init__(f"{description} ({code})")
         self.code = code  # JetStream's err_code, for example 10077: maximum messages exceeded
         self.description = description
+
+
+class ForbiddenError(RefusedError):
+    """NATS does not allow this to the user of this connection, so nothing was stored and nobody was asked."""
+
+    def __init__(self, what: str, subject: str, user: str = "") -> None:
+        super().__init__(0, f"NATS does not allow {user or 'this connection'} to {what} {subject}")
+        self.subject = subject
+
+    def __str__(self) -> str:
+        return self.description

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
+from peakclip.nats_wire import inbox_of
 from peakclip.topology import Consumer
-
-INBOX: Final = "_INBOX"  # the client's default; a connection with a user takes `_INBOX_<user>`
 
 _T = TypeVar("_T")
 
@@ -27,7 +26,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """`streams` and `consumers` must exist before its processes can work."""
+    """`streams` and `consumers` must exist before its processes can work; those that they make themselves apart."""
 
     name: str
     who: str
@@ -42,12 +41,7 @@ class Role:
 
     @property
     def subscribe(self) -> tuple[str, ...]:
-        return (inbox(self.name) + ".>", *once(s for grant in self.grants for s in grant.subscribe))
-
-
-def inbox(user: str) -> str:
-    """First part of the subjects on which this user hears answers: nobody else may listen there."""
-    return f"{INBOX}_{user}"
+        return (inbox_of(self.name) + ".>", *once(s for grant in self.grants for s in grant.subscribe))
 
 
 # -- calls of JetStream ----------------------------------------------------------------------------------------
@@ -87,7 +81,7 @@ def permissions_conf(roles: Iterable[Role]) -> str:
 
 
 def _block(role: Role) -> str:
-    inboxes = Grant("hear answers", subscribe=(inbox(role.name) + ".>",))
+    inboxes = Grant("hear answers", subscribe=(inbox_of(role.name) + ".>",))
     lines = [
         f"# {role.who}",
         f"PERMISSIONS_{role.name.upper()} = {{",

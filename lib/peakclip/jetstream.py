@@ -6,7 +6,9 @@ What a caller may rely on:
   raises `OutcomeUnknownError` (nobody knows: write the same thing with the same identity again);
 * nothing is buffered while disconnected, so a write that failed is not sent behind the caller's back later;
 * the connection comes back for ever, and `PullConsumer.fetch` survives the restart of the server;
-* a fetch that is cancelled loses no message: what arrives late is handed out by the next fetch.
+* a fetch that is cancelled loses no message: what arrives late is handed out by the next fetch;
+* what the server does not allow raises `ForbiddenError` (a `RefusedError`) at once, or, where nobody waits, is logged;
+* answers are heard on `_INBOX_<user>`, so that each user can be kept from hearing those of others.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ import msgspec
 import nats
 import nats.errors
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, UnavailableError
@@ -33,9 +34,11 @@ from peakclip.nats_wire import (
     StoredMessage,
     StreamState,
     hpub,
+    inbox_of,
     parse_time,
     puback,
     stored,
+    user_of,
 )
 from peakclip.pull import InMessage, PullConsumer
 
@@ -56,6 +59,8 @@ log = structlog.get_logger()
 DUPLICATE_IN_BATCH: Final = 10201  # an atomic batch holds a message id that is stored already
 WRONG_LAST_SEQUENCE: Final = 10071  # an expectation about the subject's last message failed
 NO_MESSAGE_FOUND: Final = 10037
+NAME_IN_USE: Final = 10058  # by a stream with another configuration
+CONSUMER_NOT_FOUND: Final = 10014
 STREAM_NOT_FOUND: Final = 10059
 # The client takes a consumer for lost after two to four of them; its own default is 5 s.
 _HEARTBEAT_SECONDS: Final = 1.0
@@ -67,7 +72,7 @@ _decode = msgspec.json.decode
 class JetStream:
     """A connection that heals itself. Create it with `JetStream.connect`."""
 
-    def __init__(self, nc: Client, timeout_seconds: float) -> None:
+    def __init__(self, nc: RepairedClient, timeout_seconds: float) -> None:
         self._nc = nc
         self._timeout = timeout_seconds
         self._closing = False
@@ -76,11 +81,13 @@ class JetStream:
     @classmethod
     async def connect(cls, url: str, *, name: str, timeout_seconds: float = 2.0) -> Self:
         """Waits for the server with back-off for as long as it takes."""
-        nc = RepairedClient()
+        user = user_of(url)
+        nc = RepairedClient(user)
         self = cls(nc, timeout_seconds)
 
         async def reconnected() -> None:
             self.generation += 1
+            nc.refusals.clear()
             # Without user and password: this goes to the log.
             at = nc.connected_url.netloc.rpartition("@")[2] if nc.connected_url else None
             log.info("nats_reconnected", server=at)
@@ -99,6 +106,7 @@ class JetStream:
                 await nc.connect(
                     url,
                     name=name,
+                    inbox_prefix=inbox_of(user),
                     max_reconnect_attempts=-1,  # the default gives up for good after 60
                     reconnect_time_wait=0.1,  # type: ignore[arg-type]  # seconds; declared int, slept as given
                     connect_timeout=2,
@@ -134,6 +142,10 @@ class JetStream:
 
     def new_inbox(self) -> str:
         return str(self._nc.new_inbox())
+
+    def refusal(self, subject: str) -> PeakclipError | None:
+        """Why the server did not take what was published to this subject: it refuses without an answer."""
+        return self._nc.refusals.get(subject.lower())
 
     # -- Core NATS -----------------------------------------------------------------------------------------
 
@@ -391,13 +403,17 @@ class JetStream:
 
     # -- administration ------------------------------------------------------------------------------------
 
+    async def create_stream(self, config: Mapping[str, Any]) -> None:
+        """RefusedError(NAME_IN_USE) if there is one with another configuration."""
+        await self._api(f"STREAM.CREATE.{config['name']}", msgspec.json.encode(config))
+
     async def ensure_stream(self, config: Mapping[str, Any]) -> None:
         """Creates the stream, or updates it where the wanted configuration differs."""
         name = config["name"]
         try:
-            await self._api(f"STREAM.CREATE.{name}", msgspec.json.encode(config))
+            await self.create_stream(config)
         except RefusedError as exc:
-            if exc.code != 10058:  # the name is in use with another configuration
+            if exc.code != NAME_IN_USE:
                 raise
             current = (await self._api(f"STREAM.INFO.{name}"))["config"]
             await self._api(f"STREAM.UPDATE.{name}", msgspec.json.encode({**current, **config}))

@@ -1,14 +1,91 @@
-"""The client of NATS with two defects of its `flush` repaired: one ends connections, the other makes it say nothing."""
+"""The client of NATS with defects repaired: two of its `flush`; and a request for what is forbidden waits in vain."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+from typing import Any, Final
 
+import structlog
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from peakclip.errors import ForbiddenError
+
+log = structlog.get_logger()
+
+# The server's words as the client hands them on, in lower case: the subject too.
+_VIOLATION: Final = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
 
 
 class RepairedClient(Client):
-    """As the client, but a `flush` may be given up, and tells that the server has what was sent before."""
+    """As the client, but a `flush` may be given up, and tells that the server has what was sent before; and a request
+    that the server does not allow raises ForbiddenError at once.
+
+    `user` is for the words only.
+    """
+
+    def __init__(self, user: str = "") -> None:
+        super().__init__()
+        self._user = user
+        self._asked: dict[
+            str, str
+        ] = {}  # subjects of requests without an answer, by their place in `_resp_map`
+        self._deaf: ForbiddenError | None = None  # this connection may not hear its answers
+        self.refusals: dict[str, ForbiddenError] = {}  # since it last connected, by subject in lower case
+
+    async def request(self, subject: str, *arguments: Any, **options: Any) -> Msg:
+        if self._deaf is not None:
+            raise self._deaf
+        return await super().request(subject, *arguments, **options)
+
+    async def publish(self, subject: str, payload: bytes = b"", reply: str = "", headers: Any = None) -> None:
+        """Of a request the client tells nobody which future waits for which subject; both pass here."""
+        token = reply.rpartition(".")[2]
+        waiting = self._resp_map.get(token) if token else None
+        if waiting is not None:
+            self._asked[token] = subject
+            waiting.add_done_callback(lambda _: self._asked.pop(token, None))
+        await super().publish(subject, payload, reply, headers)
+
+    async def _process_err(self, err_msg: str) -> None:
+        found = _VIOLATION.search(err_msg)
+        if found is None:
+            await super()._process_err(err_msg)
+        elif found[1] == "publish":
+            self._may_not_publish(found[2])
+        else:
+            self._may_not_subscribe(found[2])
+
+    def _may_not_publish(self, lowered: str) -> None:
+        waiting = {token: subject for token, subject in self._asked.items() if subject.lower() == lowered}
+        subject = next(iter(waiting.values()), lowered)
+        refusal = ForbiddenError("publish to", subject, self._user)
+        for token in waiting:
+            self._fail(token, refusal)
+        self._note(refusal)
+
+    def _may_not_subscribe(self, lowered: str) -> None:
+        subjects = (one.subject for one in self._subs.values())
+        subject = next((one for one in subjects if one.lower() == lowered), lowered)
+        refusal = ForbiddenError("subscribe to", subject, self._user)
+        if self._resp_sub_prefix and lowered == f"{self._resp_sub_prefix.decode()}*".lower():
+            self._deaf = refusal
+            for token in list(self._asked):
+                self._fail(token, refusal)
+        self._note(refusal)
+
+    def _note(self, refusal: ForbiddenError) -> None:
+        """Said once for each subject: a worker would say it every second."""
+        subject = refusal.subject.lower()
+        if subject not in self.refusals:
+            log.error("nats_forbidden", error=str(refusal))
+        self.refusals[subject] = refusal
+
+    def _fail(self, token: str, refusal: ForbiddenError) -> None:
+        waiting = self._resp_map.get(token)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(refusal)
 
     async def _process_pong(self) -> None:
         """A flush that timed out or was cancelled leaves its finished future in the list. When the server's PONG comes

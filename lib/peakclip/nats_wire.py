@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from peakclip.errors import RefusedError
+
+_INBOX: Final = "_INBOX"  # the client's own default
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,17 @@ class ConsumerState:
     waiting: int
     ack_floor_seq: int  # every message of the stream up to here is finished
     delivered_seq: int
+
+
+def user_of(url: str) -> str:
+    """The user in an address; empty if it has none, or one that cannot be a part of a subject."""
+    user = unquote(urlsplit(url).username or "")
+    return user if user.isascii() and user.replace("-", "").replace("_", "").isalnum() else ""
+
+
+def inbox_of(user: str) -> str:
+    """First part of the subjects on which a user hears answers: apart from all others, if it has a name."""
+    return f"{_INBOX}_{user}" if user else _INBOX
 
 
 def parse_time(text: str) -> float:

@@ -6,13 +6,16 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from nats.aio.msg import Msg
 
 if TYPE_CHECKING:
     from peakclip.jetstream import JetStream
+
+
+_ABSENT_SECONDS: Final = 0.25  # until the next question for a consumer that does not exist
 
 
 class InMessage:
@@ -89,12 +92,14 @@ class PullConsumer:
         self._arrived: deque[InMessage] = deque()
         self._wake = asyncio.Event()
         self._open: int | None = None  # number of the pull whose end has not been seen
+        self._absent = False  # nobody answers for this consumer: it does not exist, or not yet
         self._subscription: Any = None
 
     async def fetch(self, most: int, wait_seconds: float) -> list[InMessage]:
         """Up to `most` messages; returns as soon as there is at least one and nothing more is at hand.
 
-        An empty list after `wait_seconds` means that nothing came. Raises UnavailableError while disconnected.
+        An empty list after `wait_seconds` means that nothing came. Raises UnavailableError while disconnected, and
+        ForbiddenError if this connection may not pull here.
         """
         if self._subscription is None:
             self._subscription = await self._js.subscribe_core(f"{self._inbox}.*", self._on_message)
@@ -107,6 +112,8 @@ class PullConsumer:
         self._open = next(self._numbers)
         request: dict[str, Any] = {"batch": most, "expires": int(wait_seconds * 1e9)}
         self._wake.clear()
+        self._absent = False
+        known = self._js.refusal(self._subject)
         reply = f"{self._inbox}.{self._open}"
         # First whatever is there (`no_wait` answers at once), then, only when there is nothing, wait for one.
         await self._js.publish_core(
@@ -125,12 +132,17 @@ class PullConsumer:
                 if loop.time() >= deadline:
                     return
             self._wake.clear()
+            if (refusal := self._js.refusal(self._subject)) is not known and refusal is not None:
+                raise refusal
+        if self._absent:
+            await asyncio.sleep(min(_ABSENT_SECONDS, wait_seconds))
 
     async def _on_message(self, msg: Msg) -> None:
         if msg.reply:
             self._arrived.append(InMessage(self._js, msg))
         elif msg.subject == f"{self._inbox}.{self._open}":  # a status line: this pull is over
             self._open = None
+            self._absent = (msg.headers or {}).get("Status") == "503"
         self._wake.set()
 
     def take_back(self) -> list[InMessage]:

@@ -89,7 +89,7 @@ def _worker() -> Role:
                 "push notifications, wake those who watch", publish=("notification.push.*", topology.TRAIL)
             ),
         ),
-        streams=streams,
+        streams=tuple(name for name in streams if name != topology.TICKETS),
         consumers=_POOL_CONSUMERS,
     )
 

@@ -1,4 +1,4 @@
-"""Streams, consumers and subjects: declared once, created by `ensure()`, used by every process.
+"""PURE. Streams, consumers and subjects: declared once, created by `streams.ensure`, used by every process.
 
 Everything an order depends on is stored in files on a server with `sync_interval: always`; only the tickets
 of the limiter live in memory, since a lost ticket lowers the rate for a quarter of a second and nothing else.
@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
-
-from peakclip.jetstream import JetStream
 
 INTAKE: Final = "INTAKE"  # frames: what API processes have accepted, many orders in one message
 SECKILL: Final = (
@@ -284,17 +282,3 @@ CONSUMERS: Final[dict[Consumer, dict[str, Any]]] = {
         for pool in POOLS.values()
     },
 }
-
-
-async def ensure(js: JetStream) -> None:
-    """Creates what is missing and updates what differs. Safe to run from every process at once."""
-    for name, config in STREAMS.items():
-        await js.ensure_stream({"name": name, "num_replicas": 1, **config})
-    for (stream, name), config in CONSUMERS.items():
-        defaults = {
-            "durable_name": name,
-            "ack_policy": "explicit",
-            "deliver_policy": "all",
-            "max_deliver": -1,
-        }
-        await js.ensure_consumer(stream, {**defaults, **config})

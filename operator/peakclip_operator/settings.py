@@ -60,6 +60,9 @@ class OperatorSettings(Settings):
     reaper: PoolSettings = PoolSettings()
     """Of the pool `reaper`."""
 
+    worker_nats_url: str | None = None
+    """`PEAKCLIP_NATS_URL` of the worker processes, who are another user on NATS. Absent: the operator's own."""
+
     work_ms: float = pydantic.Field(default=0.0, ge=0, le=60_000)
     """The workers' own setting, read here for a first guess at what one of them can do."""
 

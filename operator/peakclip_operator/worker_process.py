@@ -60,6 +60,8 @@ def run_worker(pool: str) -> None:
 def adapt_environment(pool: str, environ: MutableMapping[str, str]) -> None:
     """What a worker inherits from the operator, without what is not meant for it."""
     environ["PEAKCLIP_MANAGEMENT_PORT"] = "0"  # the inherited one is the operator's own
+    if url := environ.get("PEAKCLIP_WORKER_NATS_URL"):
+        environ["PEAKCLIP_NATS_URL"] = url
     if pool != topology.ORDERS_POOL:
         environ.pop("PEAKCLIP_WORK_MS", None)  # a third party of the orders: nobody else calls it
 

@@ -22,7 +22,7 @@ from support import (
     until,
 )
 
-from peakclip import messages, topology
+from peakclip import messages, streams, topology
 from peakclip.jetstream import JetStream
 from peakclip.messages import PoolStatus, decode_frame, encode
 from peakclip.service import Service
@@ -404,5 +404,5 @@ async def test_a_process_waits_for_streams_that_are_made_one_by_one(
     starting = asyncio.create_task(start())
     done, _ = await asyncio.wait({starting}, timeout=1.0)
     assert not done, starting.exception()
-    await topology.ensure(js)
+    await streams.ensure(js)
     assert await asyncio.wait_for(starting, 20) == 202

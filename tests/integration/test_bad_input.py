@@ -28,7 +28,7 @@ from support import (
     store_keys,
 )
 
-from peakclip import topology
+from peakclip import streams, topology
 from peakclip.jetstream import JetStream
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
@@ -87,7 +87,7 @@ async def shop(nats_server: NatsServer, postgres_server: PostgresServer) -> Asyn
         asyncpg.create_pool(url, min_size=1, max_size=2) as pool,
     ):
         await wipe(js)
-        await topology.ensure(js)
+        await streams.ensure(js)
         await store_keys(pool)
         async with api_process(nats_server.url, url) as api:
             yield Shop(api, js, await api.sale(stock=5, limit=2))

@@ -9,7 +9,7 @@ import pytest
 from pools import take
 from support import until
 
-from peakclip import topology
+from peakclip import streams, topology
 from peakclip.errors import OutcomeUnknownError, RefusedError, UnavailableError
 from peakclip.jetstream import (
     DUPLICATE_IN_BATCH,
@@ -314,7 +314,7 @@ async def test_a_key_changes_only_from_the_revision_that_was_read(js: JetStream)
 async def test_streams_are_declared_by_everybody_at_once(js: JetStream, nats_url: str) -> None:
     await js.publish(SUBJECT, b"kept")
     async with await JetStream.connect(nats_url, name="other") as other:
-        await asyncio.gather(topology.ensure(js), topology.ensure(other), topology.ensure(js))
+        await asyncio.gather(streams.ensure(js), streams.ensure(other), streams.ensure(js))
     assert (await js.stream_state(topology.SECKILL)).messages == 1
 
 

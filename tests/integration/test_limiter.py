@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from peakclip import topology
+from peakclip import streams, topology
 from peakclip.errors import SettingsError
 from peakclip.jetstream import JetStream
 from peakclip.limiter.limiter import Limiter, Start
@@ -227,7 +227,7 @@ async def test_counters_that_are_replaced_at_once_never_hand_out_a_slot_twice(
         await asyncio.sleep(1.0)
         for _ in range(3):
             await js._api(f"STREAM.DELETE.{topology.TICKETS}")
-            await topology.ensure(js)
+            await streams.ensure(js)
             await asyncio.sleep(1.7)
         await c.until_rate(100)
     assert c.most <= 105

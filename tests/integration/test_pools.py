@@ -19,7 +19,7 @@ from integration import standin_worker
 from nats.aio.msg import Msg
 from support import until
 
-from peakclip import topology
+from peakclip import streams, topology
 from peakclip.jetstream import JetStream
 from peakclip.limiter.pace import read_pace
 from peakclip.messages import PoolStatus
@@ -107,7 +107,7 @@ async def test_a_pool_without_its_stream_keeps_no_other_from_its_work(
         await until(lambda: one.newest.keys() == others and all(one.living(pool) for pool in others))
         await until(lambda: one.service.missing() == ["lag-reaper"])
         assert one.pids("reaper") == set()
-        await topology.ensure(js)
+        await streams.ensure(js)
         await until(lambda: "reaper" in one.newest and one.living("reaper"))
         await until(lambda: one.service.missing() == [])
 

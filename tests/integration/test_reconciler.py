@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support import make_order, new_name, offer, on_offer, store_frame, submit, unfinished, until
 
-from peakclip import topology
+from peakclip import streams, topology
 from peakclip.errors import OutcomeUnknownError
 from peakclip.ingest import Intake, IntakeUnavailableError
 from peakclip.jetstream import JetStream, PubAck
@@ -188,7 +188,7 @@ async def test_a_settlement_that_is_repeated_counts_once(js: JetStream, nats_url
         await until(lambda: holds(js, 92))  # the first is settled, over and over
     assert not await settled(js)
     await js._api(f"CONSUMER.DELETE.{topology.STOCK}.reconciler")  # all comes again, and at once
-    await topology.ensure(js)
+    await streams.ensure(js)
     async with running(js):
         await until(lambda: settled(js))
     assert await on_offer(js) == 95

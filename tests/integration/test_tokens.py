@@ -23,7 +23,7 @@ from issuer import AUDIENCE, ISSUER, JwksServer, claims, jwk, jwks, jwks_server,
 from issuer import token as token_at
 from support import SERVICE_KEY, Answer, Api, api_process, new_name, sale_request, store_keys, until
 
-from peakclip import topology
+from peakclip import streams
 from peakclip.jetstream import JetStream
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
@@ -88,7 +88,7 @@ async def shop(nats_server: NatsServer, postgres_server: PostgresServer) -> Asyn
         jwks_server(PUBLISHED) as issuer,
     ):
         await wipe(js)
-        await topology.ensure(js)
+        await streams.ensure(js)
         await store_keys(pool)
         async with api_process(*servers, **RULES, jwt_jwks=issuer.url) as api:
             yield Shop(api, issuer, await api.sale(stock=1000, limit=1000), servers)

@@ -25,7 +25,7 @@ UNITS = ("api", "lib", "operator", "worker")
 MOST_LINES = 300
 # How many lines over the rule a file may be, and why.
 EXEMPT = {
-    "lib/peakclip/jetstream.py": 140,  # one thin port: all pitfalls of the client in one place
+    "lib/peakclip/jetstream.py": 155,  # one thin port: all pitfalls of the client in one place
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 

@@ -11,7 +11,9 @@ import click
 from peakclip import store, topology
 from peakclip.jetstream import JetStream
 from peakclip.limiter.limiter import Limiter
+from peakclip.roles import ROLES, WORKER
 from peakclip.service import Service, run_service
+from peakclip.streams import until_there
 from peakclip_worker.consumer import Drain
 from peakclip_worker.pools import POOLS, Given
 from peakclip_worker.settings import WorkerSettings
@@ -36,6 +38,7 @@ async def work(settings: WorkerSettings, service: Service) -> None:
         service.check("nats", lambda: js.connected)
         database = await store.connect(settings.database_url, min_size=1, max_size=2)
         stack.push_async_callback(database.close)
+        await until_there(js, ROLES[WORKER])
         sender = await _sender(stack, settings, database)
         wake = sender.wake.set if sender is not None else lambda: None
         limiter = Limiter(js, settings.pool)

@@ -7,9 +7,11 @@ import contextlib
 
 import click
 
-from peakclip import store
+from peakclip import store, topology
 from peakclip.jetstream import JetStream
+from peakclip.roles import ROLES
 from peakclip.service import Service, run_service
+from peakclip.streams import until_there
 from peakclip_worker.advisories import Advisories
 from peakclip_worker.dead_letters import DeadLetterCounts
 from peakclip_worker.expiry import Sweep
@@ -36,6 +38,7 @@ async def relay(settings: RelaySettings, service: Service) -> None:
         service.check("nats", lambda: js.connected)
         database = await store.connect(settings.database_url, min_size=1, max_size=4)
         stack.push_async_callback(database.close)
+        await until_there(js, ROLES[topology.RELAY])
         reconciler = Reconciler(js, settings.reconcile_after_seconds)
         janitor = Janitor(js, lambda: reconciler.settled_until, settings.keep_seconds, settings.keep_bytes)
         sweep = Sweep(js, database)

@@ -1,4 +1,4 @@
-"""`peakclip migrate`: brings the database to the schema of this version. Several may run at once."""
+"""`peakclip migrate`: brings the database's schema and the streams to this version. Several may run at once."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import subprocess
 import sysconfig
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import asyncpg
 import click
+import pydantic
 import structlog
 
-from peakclip import store, telemetry
-from peakclip.errors import PeakclipError
+from peakclip import store, streams, telemetry
+from peakclip.errors import ForbiddenError, OutcomeUnknownError, PeakclipError, RefusedError, UnavailableError
+from peakclip.jetstream import JetStream
 from peakclip.settings import Settings
 
 log = structlog.get_logger()
@@ -23,22 +25,67 @@ log = structlog.get_logger()
 _LOCK: Final = 0x7065616B636C6970  # "peakclip": one migration at a time, whoever starts it
 
 
+# A cluster says these while its nodes have not yet found each other.
+_NOT_YET: Final = (10005, 10008, 10009, 10023)
+
+
+class MigrateSettings(Settings):
+    """Read from PEAKCLIP_* variables."""
+
+    nats_replicas: Literal[1, 3, 5] = 1
+    """Copies of each stream: not more than the cluster has nodes."""
+
+    @pydantic.field_validator("nats_replicas", mode="before")
+    @classmethod
+    def _number(cls, given: object) -> object:
+        return int(given) if isinstance(given, str) and given.isdecimal() else given
+
+
 class MigrationError(PeakclipError):
-    """The database was not migrated."""
+    """The database or the streams were not migrated."""
 
 
 @click.command()
 def command() -> None:
-    """Bring the database's tables up to date.
+    """Bring tables and streams up to date.
 
-    Waits for the server of PEAKCLIP_DATABASE_URL.
+    Waits for the servers of PEAKCLIP_DATABASE_URL and PEAKCLIP_NATS_URL.
     """
-    settings = Settings.load()
+    settings = MigrateSettings.load()
     telemetry.configure_logging("migrate", json=settings.log_json)
     try:
-        asyncio.run(migrate(settings.database_url))
+        asyncio.run(_migrate_both(settings))
     except MigrationError as exc:
         raise click.ClickException(str(exc)) from exc
+
+
+async def _migrate_both(settings: MigrateSettings) -> None:
+    """At the same time: whoever waits for one of them finds it as early as can be."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(migrate(settings.database_url))
+            group.create_task(make_streams(settings.nats_url, settings.nats_replicas))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+async def make_streams(url: str, replicas: int = 1) -> None:
+    """Waits for a server that is away and for a cluster that is not complete. Raises MigrationError when it refuses."""
+    delay = 0.1
+    async with await JetStream.connect(url, name="peakclip-migrate", timeout_seconds=5.0) as js:
+        while True:
+            try:
+                await streams.ensure(js, replicas)
+                break
+            except (UnavailableError, OutcomeUnknownError) as exc:
+                log.warning("nats_waiting", error=str(exc))
+            except RefusedError as exc:
+                if exc.code not in _NOT_YET or isinstance(exc, ForbiddenError):
+                    raise MigrationError(f"The streams were not made: {exc}") from exc
+                log.warning("nats_waiting", error=str(exc))
+            await asyncio.sleep(delay)
+            delay = min(2.0, delay * 2)
+    log.info("streams_made", replicas=replicas)
 
 
 async def migrate(url: str) -> None:

@@ -28,6 +28,7 @@ from peakclip.limiter.cursor import Ask, Cursor, Ticket, Verdict, verdict
 from peakclip.limiter.pace import STALE_SECONDS, Pace, Segment, read_pace, segment_at, segments
 from peakclip.limiter.sliding import SlidingSecond
 from peakclip.limiter.waits import WaitMeter
+from peakclip.streams import ensure_tickets
 
 log = structlog.get_logger()
 
@@ -123,7 +124,7 @@ class Limiter:
             return True
         except RefusedError as exc:
             if exc.code == STREAM_NOT_FOUND:
-                await self._create_streams()
+                await self._create_tickets()
             else:
                 log.warning("limiter_refused", pool=self._pool, error=str(exc))
         except msgspec.DecodeError as exc:  # ValidationError is one
@@ -133,12 +134,12 @@ class Limiter:
             pass  # not reachable: `_tell_state` says so once
         return False
 
-    async def _create_streams(self) -> None:
-        """The tickets live in memory: after a restart of the server their stream is gone."""
+    async def _create_tickets(self) -> None:
+        """They live in memory: after a restart of a server that is alone their stream is gone."""
         try:
-            await topology.ensure(self._js)
+            await ensure_tickets(self._js)
         except PeakclipError as exc:
-            log.warning("streams_not_created", error=str(exc))
+            log.warning("tickets_not_created", error=str(exc))
 
     async def _look_once(self) -> None:
         generation = self._js.generation

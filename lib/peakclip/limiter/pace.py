@@ -15,9 +15,16 @@ from typing import Final
 import msgspec
 
 from peakclip import topology
-from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, SettingsError
+from peakclip.errors import (
+    OutcomeUnknownError,
+    PeakclipError,
+    RefusedError,
+    SettingsError,
+    UnavailableError,
+)
 from peakclip.jetstream import STREAM_NOT_FOUND, WRONG_LAST_SEQUENCE, JetStream
 from peakclip.limiter import grid
+from peakclip.streams import ensure_tickets
 
 STALE_SECONDS: Final = 1.0  # a worker whose last look at the pace is older starts nothing
 FENCE_SECONDS: Final = 1.3  # from writing a change to its being in force
@@ -211,6 +218,7 @@ async def set_pace(
     nonsense.
     """
     change = Change(limit_per_second, effective_per_second, burst, paused)
+    looked_for_tickets = False
     for _ in range(_ATTEMPTS):
         try:
             return await _set_once(js, pool, change)
@@ -218,7 +226,12 @@ async def set_pace(
             continue  # read again: if it was written, there is nothing left to change
         except RefusedError as exc:
             if exc.code == STREAM_NOT_FOUND:
-                await topology.ensure(js)
+                if looked_for_tickets:
+                    raise UnavailableError(
+                        "There are no streams yet: `peakclip migrate` makes them."
+                    ) from exc
+                looked_for_tickets = True
+                await ensure_tickets(js)
             elif exc.code != WRONG_LAST_SEQUENCE:
                 raise
     raise PeakclipError(f"The pace of {pool} could not be written: others keep changing it, or NATS is slow.")

@@ -17,19 +17,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final, Self
 
+from peakclip.grants import permissions_conf
 from peakclip.local.files import read_json, write_json, write_private
 from peakclip.local.ports import LOOPBACK, free_port
 from peakclip.local.process import ProcessError, ProcessSpec
 from peakclip.local.server import Server, minimal_env
+from peakclip.roles import ROLES
 
 _MINIMUM: Final = (2, 15, 1)  # older ones lose what they acknowledged in two places although they sync always
 
 # The import lets the application read the server's own report: whether it really syncs every write.
+_OWNER: Final = "peakclip"  # who may do everything, on servers of tests and benchmarks
 _CONFIG: Final = """\
 server_name: peakclip
 listen: "{host}:{port}"
 max_payload: 8MB
 jetstream {{ store_dir: {store}, sync_interval: always, max_file_store: 64GB, max_memory_store: 256MB }}
+{permissions}
 accounts {{
   SYS {{
     users: [{{user: sys, password: "{sys_password}"}}]
@@ -37,7 +41,9 @@ accounts {{
   }}
   APP {{
     jetstream: enabled
-    users: [{{user: peakclip, password: "{password}"}}]
+    users: [
+{users}
+    ]
     imports: [{{service: {{account: SYS, subject: "$SYS.REQ.SERVER.PING.JSZ"}}}}]
   }}
 }}
@@ -46,32 +52,43 @@ system_account: SYS
 
 
 class NatsServer(Server):
-    """Prepared with `prepare`, run with `start`/`stop`/`kill` or by a supervisor from `spec`."""
+    """Prepared with `prepare`, run with `start`/`stop`/`kill` or by a supervisor from `spec`.
 
-    def __init__(self, directory: Path, log: Path | None = None) -> None:
+    Its users are the roles; with `owner` there is one more, who may do everything.
+    """
+
+    def __init__(self, directory: Path, log: Path | None = None, *, owner: bool = False) -> None:
         super().__init__()
+        self._users = [*ROLES, _OWNER] if owner else list(ROLES)
         self._directory = directory
         self._log = log or directory / "nats.log"
         self._port = 0
-        self._password = ""
+        self._passwords: dict[str, str] = {}
 
     @property
     def url(self) -> str:
-        return f"nats://peakclip:{self._password}@{LOOPBACK}:{self._port}"
+        """Of the owner."""
+        return self.url_of(_OWNER)
+
+    def url_of(self, user: str) -> str:
+        return f"nats://{user}:{self._passwords[user]}@{LOOPBACK}:{self._port}"
 
     def prepare(self) -> Self:
         """Chooses port and passwords, the same as last time where possible, and writes the configuration."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         kept = read_json(self._directory / "settings.json") or {}
         self._port = free_port(kept.get("port"))
-        self._password = kept.get("password") or "p" + secrets.token_hex(16)
-        write_json(self._directory / "settings.json", {"port": self._port, "password": self._password})
+        passwords = kept.get("passwords") or {}
+        self._passwords = {user: passwords.get(user) or _new_password() for user in self._users}
+        settings = {"port": self._port, "passwords": self._passwords}
+        write_json(self._directory / "settings.json", settings)
         text = _CONFIG.format(
             host=LOOPBACK,
             port=self._port,
             store=json.dumps(str(self._directory / "jetstream")),
-            sys_password="p" + secrets.token_hex(16),  # a letter first: digits would be read as a number
-            password=self._password,
+            sys_password=_new_password(),
+            permissions=permissions_conf(ROLES.values()),
+            users="\n".join(map(_user, self._passwords.items())),
         )
         write_private(self._directory / "nats.conf", text)
         self._spec = ProcessSpec(
@@ -96,6 +113,16 @@ class NatsServer(Server):
         except (OSError, TimeoutError):
             return False
         return b'"jetstream":true' in greeting
+
+
+def _new_password() -> str:
+    return "p" + secrets.token_hex(16)  # a letter first: digits would be read as a number
+
+
+def _user(item: tuple[str, str]) -> str:
+    user, password = item
+    bounds = f", permissions: $PERMISSIONS_{user.upper()}" if user in ROLES else ""
+    return f'      {{user: {user}, password: "{password}"{bounds}}}'
 
 
 def parse_version(text: str) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ from typing import Final, Self, TypedDict
 
 import structlog
 
-from peakclip import store, topology
+from peakclip import roles, store, topology
 from peakclip.credentials import new_key, store_key
 from peakclip.errors import PeakclipError
 from peakclip.jetstream import JetStream
@@ -91,6 +91,7 @@ class Stack:
         self._folder: DataFolder | None = None
         self._credentials: Credentials | None = None
         self._given_ports: set[int] = set()
+        self._nats_urls: dict[str, str] = {}  # by role
         self.durable: bool | None = None  # read back from the servers; None: NATS does not tell
 
     @property
@@ -129,19 +130,23 @@ class Stack:
     async def _start(self, folder: DataFolder, undo: contextlib.AsyncExitStack) -> None:
         port = self._choose_port(folder, undo)
         management_port = self._free_port(folder.settings().get("management_port"))
-        nats_url, database_url = await self._servers(folder, undo)
-        base = self._base_env(folder, nats_url, database_url)
+        database_url = await self._servers(folder, undo)
+        base = self._base_env(folder, database_url)
         async with self._impatience("the servers and the migrations (logs/migrate.log)"):
             # The migration waits for the server by itself; meanwhile it has done its imports.
             await run_all(
-                self._supervisor.wait_ready(), run_to_end(self._process("migrate", ["migrate"], base))
+                self._supervisor.wait_ready(), run_to_end(self._process("migrate", "migrate", base))
             )
-            keys = await self._prepare(folder, nats_url, database_url)
+            keys = await self._prepare(folder, database_url)
         serving = management(self._supervisor, folder.metrics, management_port)
         management_url = await undo.enter_async_context(serving)
         url = f"http://{ports.LOOPBACK}:{port}"
         self._credentials = Credentials(
-            url=url, management_url=management_url, nats_url=nats_url, database_url=database_url, **keys
+            url=url,
+            management_url=management_url,
+            nats_url=self._nats_urls[roles.ADMIN],
+            database_url=database_url,
+            **keys,
         )
         write_json(folder.credentials, self._credentials)
         write_json(folder.path / "settings.json", {"port": port, "management_port": management_port})
@@ -167,8 +172,8 @@ class Stack:
 
     # -- servers -------------------------------------------------------------------------------------------
 
-    async def _servers(self, folder: DataFolder, undo: contextlib.AsyncExitStack) -> tuple[str, str]:
-        """Starts what is not given, and returns the addresses; does not wait until they answer."""
+    async def _servers(self, folder: DataFolder, undo: contextlib.AsyncExitStack) -> str:
+        """Starts what is not given, and returns PostgreSQL's address; does not wait until they answer."""
         nats_url = self._environ.get("PEAKCLIP_NATS_URL")
         database_url = self._environ.get("PEAKCLIP_DATABASE_URL")
         nats = NatsServer(folder.path / "nats", folder.logs / "nats.log")
@@ -186,12 +191,13 @@ class Stack:
         for server in wanted:
             env = {**server.spec.env, STACK_VARIABLE: str(folder.path)}
             self._supervisor.start(dataclasses.replace(server.spec, env=env))
-        return nats_url or nats.url, database_url or postgres.url
+        # On a server that was given everybody is the user that was given.
+        self._nats_urls = {role: nats_url or nats.url_of(role) for role in roles.ROLES}
+        return database_url or postgres.url
 
-    async def _prepare(self, folder: DataFolder, nats_url: str, database_url: str) -> _Keys:
-        """Streams and development keys; both are the same again on kept data."""
-        async with await JetStream.connect(nats_url, name="peakclip up") as js:
-            await topology.ensure(js)
+    async def _prepare(self, folder: DataFolder, database_url: str) -> _Keys:
+        """Development keys, the same again on kept data; and whether the servers sync every write."""
+        async with await JetStream.connect(self._nats_urls[roles.SETUP], name="peakclip up") as js:
             with contextlib.suppress(PeakclipError):
                 self.durable = await js.is_durable([topology.INTAKE, topology.SECKILL, topology.STOCK])
         kept = read_json(folder.credentials) or {}
@@ -213,6 +219,7 @@ class Stack:
         options = self._options
         operator = {
             **base,
+            "PEAKCLIP_WORKER_NATS_URL": self._nats_urls[roles.WORKER],
             "PEAKCLIP_MIN_WORKERS": str(options.min_workers),
             "PEAKCLIP_MAX_WORKERS": str(options.max_workers),
             "PEAKCLIP_WORK_MS": str(options.work_ms),
@@ -226,32 +233,32 @@ class Stack:
         operator |= {name: f"{value:g}" for name, value in wishes.items() if value is not None}
         api = {**base, "PEAKCLIP_HOST": ports.LOOPBACK, "PEAKCLIP_PORT": str(port)}
         return [
-            dataclasses.replace(self._process("relay", ["relay"], base), nice=_BEHIND_ACCEPTING),
+            dataclasses.replace(self._process("relay", "relay", base), nice=_BEHIND_ACCEPTING),
             dataclasses.replace(
-                self._process("operator", ["operator"], operator),
+                self._process("operator", "operator", operator),
                 nice=_BEHIND_ACCEPTING,
                 stop_seconds=_WORKERS_STOP_SECONDS,
                 death_signal=signal.SIGTERM,  # so that it still ends its workers
             ),
-            *(self._process(f"api-{number}", ["api"], api) for number in range(1, options.api_processes + 1)),
+            *(self._process(f"api-{number}", "api", api) for number in range(1, options.api_processes + 1)),
         ]
 
-    def _process(self, name: str, arguments: list[str], env: Mapping[str, str]) -> ProcessSpec:
+    def _process(self, name: str, command: str, env: Mapping[str, str]) -> ProcessSpec:
         port = self._free_port()
+        nats_url = self._nats_urls[roles.SETUP if command == "migrate" else command]
         return ProcessSpec(
             name=name,
             # -P: a folder of the user's named like one of our modules must not be imported instead.
-            argv=[sys.executable, "-P", "-m", "peakclip", *arguments],
-            env={**env, "PEAKCLIP_MANAGEMENT_PORT": str(port)},
+            argv=[sys.executable, "-P", "-m", "peakclip", command],
+            env={**env, "PEAKCLIP_NATS_URL": nats_url, "PEAKCLIP_MANAGEMENT_PORT": str(port)},
             log=self.directory / "logs" / f"{name}.log",
             management_url=f"http://{ports.LOOPBACK}:{port}",
         )
 
-    def _base_env(self, folder: DataFolder, nats_url: str, database_url: str) -> dict[str, str]:
+    def _base_env(self, folder: DataFolder, database_url: str) -> dict[str, str]:
         """Addresses hold passwords: they go by the environment, which `ps` shows to nobody else."""
         return {
             **self._environ,
-            "PEAKCLIP_NATS_URL": nats_url,
             "PEAKCLIP_DATABASE_URL": database_url,
             "PEAKCLIP_MANAGEMENT_HOST": ports.LOOPBACK,
             "PEAKCLIP_LOG_JSON": "true",

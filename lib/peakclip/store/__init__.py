@@ -61,6 +61,16 @@ def name_of(text: str) -> str:
     return _names.get(text, "")
 
 
+_IS_MIGRATED = "select exists (select from schema_migrations where version = $1)"  # the table is dbmate's
+
+
+@cache
+def newest_migration() -> str:
+    """Its version: the digits in front of its name."""
+    names = (one.name for one in resources.files(__package__).joinpath("migrations").iterdir())
+    return max(name.partition("_")[0] for name in names if name.endswith(".sql"))
+
+
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is not typed
     """A connection whose session nobody changes, so that giving it back to the pool needs no `RESET ALL`.
 
@@ -72,9 +82,11 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is not t
 
 
 async def connect(url: str, *, min_size: int = 1, max_size: int = 4, command_timeout: float = 10.0) -> Any:
-    """A pool; waits with back-off until the server answers and the schema is there."""
+    """A pool; waits with back-off until the server answers and the schema is there, with the newest migration that this
+    version knows: a process that starts before the migration has ended would ask for what is not there yet."""
     delay = 0.1
     while True:
+        pool = None
         try:
             pool = await asyncpg.create_pool(
                 url,
@@ -85,9 +97,14 @@ async def connect(url: str, *, min_size: int = 1, max_size: int = 4, command_tim
                 connection_class=_Connection,
                 init=tracing.watch_statements if tracing.is_on() else None,
             )
-            await pool.fetchval("select 1 from sales limit 1")
-            return pool
-        except (*DATABASE_AWAY, asyncpg.UndefinedTableError, asyncpg.InvalidCatalogNameError) as exc:
+            if await pool.fetchval(_IS_MIGRATED, newest_migration()):
+                return pool
+            log.warning("schema_waiting", wanted=newest_migration(), made_by="peakclip migrate")
+        except asyncpg.UndefinedTableError:
+            log.warning("schema_waiting", wanted=newest_migration(), made_by="peakclip migrate")
+        except (*DATABASE_AWAY, asyncpg.InvalidCatalogNameError) as exc:
             log.warning("database_waiting", error=repr(exc))
-            await asyncio.sleep(delay)
-            delay = min(2.0, delay * 2)
+        if pool is not None:
+            pool.terminate()
+        await asyncio.sleep(delay)
+        delay = min(2.0, delay * 2)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from peakclip import topology
-from peakclip.grants import inbox, permissions_conf
+from peakclip.grants import permissions_conf
+from peakclip.nats_wire import inbox_of
 from peakclip.roles import OPERATOR, ROLES, roles
 
 ROOT = Path(__file__).parents[3]
@@ -72,7 +73,7 @@ def test_every_pool_has_its_subjects() -> None:
 def test_roles_hear_their_own_answers_only() -> None:
     for name, role in ROLES.items():
         inboxes = [one for one in role.subscribe if one.startswith("_INBOX")]
-        assert inboxes == [f"{inbox(name)}.>"]
+        assert inboxes == [f"{inbox_of(name)}.>"]
 
 
 def test_the_operator_can_be_given_more() -> None:
