@@ -60,6 +60,9 @@ images: ## the container images, with docker, podman or buildah (ARGS="worker" f
 .PHONY: nats-roles
 nats-roles: $(READY) ## write the chart's NATS permissions and their page from lib/peakclip/roles.py
 	$(BIN)/python scripts/nats-roles $(ARGS)
+.PHONY: crd
+crd: $(READY) ## the definition of the resource WorkerPool, from its model in operator/
+	$(BIN)/python -m peakclip_operator.resource
 
 .PHONY: lock
 lock: $(READY) ## bring requirements.lock and those of the images up to date with pyproject.toml (ARGS="--upgrade" for newest versions)

@@ -8,6 +8,17 @@ from __future__ import annotations
 
 from peakclip_operator.plan.decide import Decision, Memory, decide
 from peakclip_operator.plan.observation import Lag, Observation, Totals
-from peakclip_operator.plan.spec import PoolSpec
+from peakclip_operator.plan.spec import Fallback, Override, PoolSpec, StepLimit
 
-__all__ = ["Decision", "Lag", "Memory", "Observation", "PoolSpec", "Totals", "decide"]
+__all__ = [
+    "Decision",
+    "Fallback",
+    "Lag",
+    "Memory",
+    "Observation",
+    "Override",
+    "PoolSpec",
+    "StepLimit",
+    "Totals",
+    "decide",
+]

@@ -3,6 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class StepLimit:
+    """At most so many workers in one direction within any stretch of this length."""
+
+    pods: int
+    period_seconds: float
+
+    def __post_init__(self) -> None:
+        if self.pods < 1 or self.period_seconds <= 0:
+            raise ValueError("A limit of steps is at least one worker in more than no time.")
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """What to do when the lag has been unknown for long. Until then, and by default, the number is held."""
+
+    after_seconds: float = 30.0
+    policy: Literal["Hold", "Floor", "Fixed"] = "Hold"
+    """Hold: as it is. Floor: at least `replicas`. Fixed: exactly `replicas`."""
+    replicas: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.policy == "Hold") != (self.replicas is None):
+            raise ValueError("The policies Floor and Fixed name a number of workers, and Hold names none.")
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """What somebody who stands at the pool asked for: it goes before every decision."""
+
+    hold: bool = False
+    """Nobody scales but by hand: whatever number is found is kept."""
+
+    replicas: int | None = None
+    """This number, and no other. Never above the maximum; below the minimum is allowed."""
+
+    no_scale_down: bool = False
+    """Up, but not down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +59,21 @@ class PoolSpec:
     paused: bool = False
     """Nothing may start: the number of workers is held so that resuming is immediate."""
 
+    advise: bool = False
+    """The loop decides and tells, and touches neither the workers nor the rate."""
+
     min_replicas: int = 1
+    """0: the pool ends its last worker when nothing waits, and starts at once when something does."""
     max_replicas: int = 20
+
+    scale_up: StepLimit | None = None
+    """None: up at once, as far as needed."""
+
+    scale_down: StepLimit | None = None
+    """None: all that the stabilization gives back, at once."""
+
+    fallback: Fallback = Fallback()
+    override: Override = Override()
 
     utilization: float = 0.7
     """Share of a worker's time that may be planned. Bounds the pool: more than R / (mu * utilization) workers
@@ -72,6 +126,9 @@ class PoolSpec:
             raise ValueError(
                 "The smallest number of workers may not exceed the largest, which is at least 1."
             )
+        lowest, highest = self.min_replicas, self.max_replicas
+        if self.fallback.replicas is not None and not lowest <= self.fallback.replicas <= highest:
+            raise ValueError(f"The fallback's number of workers is between {lowest} and {highest}.")
         if not 0 < self.utilization <= 1 or self.spare < 0 or (1 + self.spare) * self.utilization > 1:
             raise ValueError("Utilization is between 0 and 1, and (1 + spare) * utilization is at most 1.")
         if min(self.catch_up_seconds, self.prior_batch_seconds, self.batch) <= 0:

@@ -1,0 +1,245 @@
+"""`spec` of a WorkerPool. The definition for the API server is generated from this: `make crd`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, ClassVar, Final, Literal
+
+import pydantic
+from pydantic import Field
+from pydantic.alias_generators import to_snake
+
+from peakclip.limiter import grid
+from peakclip_operator.resource.duration import Duration
+from peakclip_operator.resource.rules import Part, Rule
+
+GROUP: Final = "peakclip.dev"
+VERSION: Final = "v1alpha1"
+KIND: Final = "WorkerPool"
+PLURAL: Final = "workerpools"
+
+MOST_REPLICAS: Final = 1000
+# (1 + spare) * utilization may not exceed 1, and the plan's spare is 0.2.
+MOST_UTILIZATION: Final = 0.83
+# Slots below which a start could not be 5 ms late; see limiter.grid.least_burst, with which a test compares.
+_BURST_SHARE: Final = 0.006
+
+_Count = Annotated[int, Field(ge=0, le=MOST_REPLICAS)]
+_Number = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
+
+
+def _matches(name: str, pattern: str, sentence: str) -> Rule:
+    """Not `pattern`: the API server would show the expression instead of the sentence."""
+    return Rule(
+        f"self.{name}.matches('^{pattern}$')",
+        sentence,
+        lambda it: re.fullmatch(pattern, getattr(it, name)) is not None,
+    )
+
+
+def _between(name: str, low: float, high: float) -> Rule:
+    """Not `minimum`: for a whole number the API server cuts off the fraction of the bound, and 0 would pass 0.1."""
+    attribute = to_snake(name)
+    return Rule(
+        f"self.{name} >= {low} && self.{name} <= {high}",
+        f"{name} must be between {low:g} and {high:.6g}",
+        lambda it: low <= getattr(it, attribute) <= high,
+    )
+
+
+class Workload(Part):
+    """The workers: what is scaled. It may be changed; the workload that is left stays as it is."""
+
+    kind: Literal["Deployment"] = "Deployment"
+    """Kind of the workload: a Deployment in the same namespace."""
+
+    name: str = Field(max_length=253)
+    """Name of the Deployment. Leave out its `spec.replicas`, or every `kubectl apply` sets the number back."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        _matches("name", "[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "name is small letters, digits, dots and hyphens"),
+    )
+
+
+class Source(Part):
+    """Where the work waits. It may be changed; the operator then begins anew, without memory of the old one."""
+
+    stream: str = Field(max_length=128)
+    """Name of the JetStream stream."""
+
+    consumer: str = Field(max_length=128)
+    """Name of the durable consumer that all workers share. It gets every message of its stream. It is also the
+    name of the pool: workers find their rate and send their telemetry under it."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        _matches("stream", "[A-Za-z0-9_-]+", "stream is letters, digits, hyphens and underscores"),
+        _matches("consumer", "[A-Za-z0-9_-]+", "consumer is letters, digits, hyphens and underscores"),
+    )
+
+
+class Throughput(Part):
+    """How fast the pool works, all workers together."""
+
+    limit_per_second: float
+    """R, in messages per second over all workers together: what the database behind them was sized for. From 0.001
+    to 100000; fractions are allowed, 0.5 is one every two seconds. A change is in force within two seconds, without
+    a restart."""
+
+    burst: int | None = Field(default=None, le=round(grid.GREATEST_RATE))
+    """Messages that any sliding second may start above the limit. Absent: a twentieth of the limit, at least 5."""
+
+    catch_up: Annotated[float, Duration("1s", "24h")] = 120.0
+    """A backlog is to be gone after this long, if the limit allows it: a duration from 1s to 24h. Shorter means more
+    workers for a small backlog."""
+
+    utilization: float = 0.7
+    """Share of a worker's time that may be planned, from 0.1 to 0.83. Bounds the pool: more than
+    limit / (rate of one worker * utilization) workers could only wait for each other's share of the limit."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        _between("limitPerSecond", grid.LEAST_RATE, grid.GREATEST_RATE),
+        _between("utilization", 0.1, MOST_UTILIZATION),
+        Rule(
+            "!has(self.burst) || (double(self.burst - 1) >= 0.006 * self.limitPerSecond"
+            " && double(self.burst - self.burst / 5) >= 0.006 * self.limitPerSecond)",
+            "burst is too small for limitPerSecond: starts can be milliseconds late, so it is at least 2 and about"
+            " 0.75 % of limitPerSecond",
+            lambda it: it.burst is None or _burst_suffices(it.burst, it.limit_per_second),
+        ),
+    )
+
+
+def _burst_suffices(burst: int, limit: float) -> bool:
+    return min(burst - 1, burst - burst // 5) >= _BURST_SHARE * limit
+
+
+class Replicas(Part):
+    """How many workers there may be."""
+
+    min: _Count = 1
+    """Fewest workers. 0 ends the last one when nothing waits; the first message then waits for a pod to start."""
+
+    max: _Number = 20
+    """Most workers: what the cluster and the connections of the database bear. It is no rate limit,
+    `throughput.limitPerSecond` is."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("self.min <= self.max", "min may not exceed max", lambda it: it.min <= it.max),
+    )  # fmt: skip
+
+
+class _Steps(Part):
+    pods: _Number | None = None
+    """Most pods in this direction within any `period`. Absent: no limit. Needs `period`."""
+
+    period: Annotated[float, Duration("1s", "1h")] | None = None
+    """The stretch of time that `pods` counts in: a duration from 1s to 1h. Needs `pods`."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.pods) == has(self.period)",
+            "pods and period belong together: give both or neither",
+            lambda it: (it.pods is None) == (it.period is None),
+        ),
+    )
+
+
+class ScaleUp(_Steps):
+    """How fast workers are added. Without a limit: at once, as many as the limit per second calls for."""
+
+
+class ScaleDown(_Steps):
+    """How fast workers are given back."""
+
+    stabilization: Annotated[float, Duration("0s", "1h")] = 60.0
+    """A worker is given back when it was not needed for this long, a duration from 0s to 1h: bursts come in waves."""
+
+
+class Behavior(Part):
+    """How fast the number of workers moves. `replicas.min` and `replicas.max` go before these."""
+
+    scale_up: ScaleUp | None = None
+    """Limits the way up. Absent: no limit."""
+
+    scale_down: ScaleDown = ScaleDown()
+    """Delays and limits the way down."""
+
+
+class Fallback(Part):
+    """What to do while the lag is unknown: NATS away, the consumer missing."""
+
+    after: Annotated[float, Duration("1s", "1h")] = 30.0
+    """For this long, a duration from 1s to 1h, the number of workers is held, whatever the policy."""
+
+    policy: Literal["Hold", "Floor", "Fixed"] = "Hold"
+    """Then: Hold keeps the number, Floor sees to at least `replicas` workers, Fixed to exactly `replicas`."""
+
+    replicas: _Count | None = None
+    """Number of workers of the policies Floor and Fixed, within `spec.replicas`. Absent with Hold."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.replicas) == (self.policy != 'Hold')",
+            "replicas is required with the policies Floor and Fixed, and has no meaning with Hold",
+            lambda it: (it.replicas is None) == (it.policy == "Hold"),
+        ),
+    )
+
+
+class WorkerPoolSpec(Part):
+    """What is wished for: a workload, the consumer that it works on, and the rate of all its workers together."""
+
+    workload: Workload
+    """The workers: what is scaled."""
+
+    source: Source
+    """Where the work waits."""
+
+    throughput: Throughput
+    """How fast the pool works, all workers together."""
+
+    replicas: Replicas = Replicas()
+    """How many workers there may be."""
+
+    behavior: Behavior = Behavior()
+    """How fast the number of workers moves."""
+
+    fallback: Fallback = Fallback()
+    """What to do while the lag is unknown."""
+
+    mode: Literal["Enforce", "Advise"] = "Enforce"
+    """Enforce acts. Advise decides and says so here and in Events, and touches neither the workload nor the rate."""
+
+    paused: bool = False
+    """Stops the work: no message is started, the number of workers is held so that going on is immediate. To stop
+    only the scaling, annotate the resource with peakclip.dev/paused: "true"."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.fallback.replicas) || (self.fallback.replicas >= self.replicas.min"
+            " && self.fallback.replicas <= self.replicas.max)",
+            "fallback.replicas must be within replicas.min and replicas.max",
+            lambda it: (
+                it.fallback.replicas is None or it.replicas.min <= it.fallback.replicas <= it.replicas.max
+            ),
+        ),
+    )
+
+
+class InvalidSpecError(ValueError):
+    """The spec breaks a rule."""
+
+
+def read_spec(spec: object) -> WorkerPoolSpec:
+    """Raises InvalidSpecError with one sentence per mistake. The API server refuses the same, so this is seen only
+    where an older definition is installed."""
+    try:
+        return WorkerPoolSpec.model_validate(spec)
+    except pydantic.ValidationError as exc:
+        raise InvalidSpecError(" ".join(_sentence(one) for one in exc.errors())) from exc
+
+
+def _sentence(mistake: object) -> str:
+    error = mistake if isinstance(mistake, dict) else {}
+    path = ".".join(["spec", *(str(part) for part in error.get("loc", ()))])
+    return f"{path}: {str(error.get('msg', '')).removeprefix('Value error, ')}."
