@@ -1,0 +1,212 @@
+"""The conditions of a pool. Ready carries the word that `kubectl get wp` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from peakclip.messages import PoolStatus
+from peakclip_operator.plan import Decision
+from peakclip_operator.resource.duration import written
+from peakclip_operator.resource.model import WorkerPoolSpec
+from peakclip_operator.resource.status_model import Condition
+from peakclip_operator.resource.trouble import Trouble, explain
+from peakclip_operator.resource.wish import PAUSED, PAUSED_REPLICAS, PAUSED_SCALE_DOWN, Pauses
+
+_LONGEST_MESSAGE: Final = 1024
+_NOT_YET: Final = "The operator has not looked at the pool yet."
+
+_READY_SENTENCES: Final = {
+    "CatchingUp": "A backlog is drained at up to {limit}/s.",
+    "KeepingUp": "The workers keep up with what arrives.",
+    "Idle": "Nothing waits and nothing arrives.",
+    "Stabilizing": "The workers of the last burst are kept for a while, in case there is another.",
+    "AtMaximum": "{maximum} workers are the maximum, and {limit}/s needs more: raise spec.replicas.max, or lower"
+    " spec.throughput.limitPerSecond.",
+}
+_BINDING_SENTENCES: Final = {
+    "limit": "as many as {limit}/s needs",
+    "demand": "as many as the arrivals and the backlog need",
+    "shortfall": "one more, since the drain falls short",
+    "catch-up": "none is given back before the backlog is gone",
+    "ceiling": "more could only wait for each other's share of {limit}/s",
+    "minimum": "spec.replicas.min",
+    "maximum": "spec.replicas.max, and more are needed",
+    "stabilization": "kept for spec.behavior.scaleDown.stabilization",
+    "scale-up-limit": "more are needed, and spec.behavior.scaleUp lets them come step by step",
+    "scale-down-limit": "fewer are needed, and spec.behavior.scaleDown lets them go step by step",
+    "scale-down-paused": "fewer are needed, and {annotation} keeps them",
+}
+_LIMITED: Final = ("maximum", "scale-up-limit", "scale-down-limit", "scale-down-paused")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is known of a pool at one moment. Only the leader makes a status of it."""
+
+    namespace: str
+    generation: int
+    now: float
+    """Epoch seconds."""
+    spec: WorkerPoolSpec | None
+    """None: it could not be read, and `invalid` says why."""
+    invalid: str = ""
+    pauses: Pauses = field(default_factory=Pauses)
+    decision: Decision | None = None
+    """None: there was no tick yet."""
+    status: PoolStatus | None = None
+    workers: int | None = None
+    """Those that run; None while that is unknown."""
+    scheduled: int | None = None
+    failures: Mapping[str, BaseException] = field(default_factory=dict)
+    """What failed at the last tick, by the name of the port: those of `ControlLoop.failures`."""
+
+
+class Word(NamedTuple):
+    """A condition without its times."""
+
+    status: bool | None
+    reason: str
+    message: str
+
+
+def conditions(facts: Facts, previous: Iterable[Mapping[str, Any]]) -> list[Condition]:
+    """Always all four. A time moves only when the status does."""
+    words = {
+        "Ready": _ready(facts),
+        "Scaling": _scaling(facts),
+        "LagAvailable": _lag_available(facts),
+        "Paused": _paused(facts),
+    }
+    before = {one.get("type"): one for one in previous}
+    return [_condition(kind, word, before.get(kind, {}), facts) for kind, word in words.items()]
+
+
+def _condition(kind: Any, word: Word, before: Mapping[str, Any], facts: Facts) -> Condition:
+    status = "Unknown" if word.status is None else str(word.status)
+    since = before.get("lastTransitionTime") if before.get("status") == status else None
+    return Condition(
+        type=kind,
+        status=status,
+        reason=word.reason,
+        message=word.message[:_LONGEST_MESSAGE],
+        last_transition_time=since or datetime.fromtimestamp(facts.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        observed_generation=facts.generation,
+    )
+
+
+def troubles(facts: Facts) -> list[Trouble]:
+    """The failures that keep the operator from its work, the gravest first."""
+    if facts.spec is None:
+        return [Trouble("InvalidSpec", f"{facts.invalid} The workers and the rate are left as they are.")]
+    ports = ["scaler", "lag", *(["pace"] if facts.spec.mode == "Enforce" else [])]
+    return [
+        explain(port, facts.failures[port], facts.spec, facts.namespace)
+        for port in ports
+        if port in facts.failures
+    ]
+
+
+def _ready(facts: Facts) -> Word:
+    for trouble in troubles(facts):
+        held = "" if facts.spec is None or _falls_back(facts) else " The number of workers is held."
+        return Word(False, trouble.reason, trouble.message + held)
+    spec, decision = facts.spec, facts.decision
+    if spec is None or decision is None:
+        return Word(None, "Starting", _NOT_YET)
+    if _is_paused(facts):
+        return Word(True, "Paused", _paused(facts).message)
+    if decision.reason in ("LagUnknown", "WorkersUnknown"):
+        return Word(None, decision.reason, "The operator has not got an answer yet; it goes on asking.")
+    if spec.mode == "Advise":
+        return Word(True, "Advising", f"Nothing is touched. {_advice(facts, decision)}")
+    sentence = _READY_SENTENCES.get(decision.reason, decision.reason)
+    return Word(True, decision.reason, _filled(sentence, facts))
+
+
+def _scaling(facts: Facts) -> Word:
+    spec, decision = facts.spec, facts.decision
+    if spec is None:
+        return Word(False, "Held", "The spec is invalid, so nothing is scaled.")
+    if decision is None:
+        return Word(None, "Starting", _NOT_YET)
+    if spec.mode == "Advise":
+        return Word(False, "Held", f"spec.mode is Advise. {_advice(facts, decision)}")
+    if decision.replicas is None or "scaler" in facts.failures:
+        return Word(False, "Held", "The present number of workers is not known, so nothing is scaled.")
+    if _falls_back(facts):
+        after = written(spec.fallback.after)
+        text = f"{_count(decision.replicas)}: spec.fallback, since the lag is unknown for more than {after}."
+        return Word(True, "Active", text)
+    if decision.binding_constraint in ("unknown", "paused"):
+        cause = "the lag is unknown" if decision.binding_constraint == "unknown" else "the pool is paused"
+        return Word(False, "Held", f"{_count(decision.replicas)}, held since {cause}.")
+    why = _BINDING_SENTENCES.get(decision.binding_constraint, decision.binding_constraint)
+    reason = "Limited" if decision.binding_constraint in _LIMITED else "Active"
+    return Word(True, reason, f"{_count(decision.replicas)}: {_filled(why, facts)}.")
+
+
+def _lag_available(facts: Facts) -> Word:
+    if facts.spec is None:
+        return Word(None, "InvalidSpec", "The spec is invalid, so the lag is not read.")
+    source = facts.spec.source
+    if "lag" in facts.failures:
+        trouble = explain("lag", facts.failures["lag"], facts.spec, facts.namespace)
+        return Word(False, trouble.reason, trouble.message)
+    if facts.status is None or facts.status.lag_ready is None:
+        return Word(None, "Starting", "The lag has not been read yet.")
+    return Word(True, "Available", f"Read from the consumer {source.consumer} of the stream {source.stream}.")
+
+
+def _paused(facts: Facts) -> Word:
+    """What stops the work first: it matters most."""
+    pauses, words = facts.pauses, []
+    if facts.spec is not None and facts.spec.paused:
+        words.append(("WorkPaused", "No message is started until spec.paused is false."))
+    elif facts.status is not None and facts.status.paused:
+        words.append(("WorkPaused", "No message is started until `peakclip pace resume`."))
+    if pauses.replicas is not None:
+        text = f"{_count(pauses.replicas)} are kept until the annotation {PAUSED_REPLICAS} is removed."
+        words.append(("ReplicasPaused", text))
+    elif pauses.scaling:
+        words.append(("ScalingPaused", f"Nothing is scaled until the annotation {PAUSED} is removed."))
+    if pauses.scale_down:
+        text = f"No worker is given back until the annotation {PAUSED_SCALE_DOWN} is removed."
+        words.append(("ScaleDownPaused", text))
+    if not words:
+        return Word(False, "NotPaused", "Neither the work nor the scaling is paused.")
+    sentences = [sentence for _, sentence in words] + ([pauses.complaint] if pauses.complaint else [])
+    return Word(True, words[0][0], " ".join(sentences))
+
+
+def _is_paused(facts: Facts) -> bool:
+    """Fully: a pool that may still scale up has something better to say."""
+    work = facts.spec is not None and (
+        facts.spec.paused or (facts.status is not None and facts.status.paused)
+    )
+    return work or facts.pauses.scaling or facts.pauses.replicas is not None
+
+
+def _falls_back(facts: Facts) -> bool:
+    return facts.decision is not None and facts.decision.binding_constraint == "fallback"
+
+
+def _advice(facts: Facts, decision: Decision) -> str:
+    if decision.replicas is None:
+        return "The present number of workers is not known, so there is no advice."
+    return f"The advice is {_count(decision.replicas)} ({decision.reason})."
+
+
+def _filled(sentence: str, facts: Facts) -> str:
+    spec = facts.spec
+    return sentence.format(
+        limit=f"{spec.throughput.limit_per_second:g}" if spec else "",
+        maximum=spec.replicas.max if spec else "",
+        annotation=PAUSED_SCALE_DOWN,
+    )
+
+
+def _count(workers: int) -> str:
+    return "1 worker" if workers == 1 else f"{workers} workers"
