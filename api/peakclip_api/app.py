@@ -16,7 +16,7 @@ from peakclip.jetstream import JetStream
 from peakclip.roles import API, ROLES
 from peakclip.service import Service
 from peakclip.streams import until_there
-from peakclip_api import keys, rpc
+from peakclip_api import counted, keys, rpc
 from peakclip_api.accept import Acceptor
 from peakclip_api.auth import Keys
 from peakclip_api.auth.signing import SigningKeys, Tokens
@@ -50,7 +50,9 @@ from peakclip_api.trail import Trail
 
 
 def create_app(settings: ApiSettings, service: Service) -> web.Application:
-    app = web.Application(middlewares=[traced, problems], client_max_size=settings.max_body_bytes)
+    app = web.Application(
+        middlewares=[counted.counted, traced, problems], client_max_size=settings.max_body_bytes
+    )
     app.cleanup_ctx.append(_resources(settings, service))
     for resource in (
         orders, order_events, transitions, reviews, notifications, tickets, reports, masterdata, sales, dashboard,
@@ -99,6 +101,7 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             service.spawn("queue-length", follower.run())
             service.spawn("intake", intake.run())
             service.spawn("metrics", acceptor.write_metrics())
+            service.spawn("counts", counted.keep_writing())
             stack.push_async_callback((await rpc.start(js, app[keys.LOOKUP])).stop)
             yield
 

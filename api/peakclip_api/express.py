@@ -26,7 +26,7 @@ from multidict import istr
 
 from peakclip import tracing
 from peakclip.ingest import IntakeUnavailableError, Outcome, SoldOutError
-from peakclip_api import keys, traced
+from peakclip_api import counted, keys, traced
 from peakclip_api.accept import Acceptor, Begun
 from peakclip_api.auth import Keys, customer_of
 from peakclip_api.body import decode_body, idempotency_key
@@ -80,20 +80,22 @@ class ExpressLane:
         """The whole response: 202, 409 (sold out) or 503. None for what the long way must say: the key was another
         order's, by another process, before."""
         if isinstance(outcome, SoldOutError) and not self._acceptor.is_accepted(begun):
-            return self._refusal(Problem(409, "sold-out", str(outcome)))
+            return self._refusal(begun, Problem(409, "sold-out", str(outcome)))
         if isinstance(outcome, IntakeUnavailableError):
-            return self._refusal(retry_later("queue-unavailable", str(outcome)))
+            return self._refusal(begun, retry_later("queue-unavailable", str(outcome)))
         accepted = self._acceptor.finish(begun)
         if accepted is None:
             return None
+        counted.count(ACCEPT_SPAN, 202, begun.started)
         body = _encode(accepted)
         return (
             b"HTTP/1.1 202 Accepted\r\n%bLocation: %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
             % (self._date(), accepted.location.encode(), len(body), body)
         )
 
-    def _refusal(self, problem: Problem) -> bytes:
+    def _refusal(self, begun: Begun, problem: Problem) -> bytes:
         response = problem.response()
+        counted.count(ACCEPT_SPAN, problem.status, begun.started, problem.kind)
         lines = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
         return b"HTTP/1.1 %d %b\r\n%b%bContent-Length: %d\r\n\r\n%b" % (
             response.status, (response.reason or "").encode(), self._date(), lines.encode(),

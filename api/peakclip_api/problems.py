@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -17,6 +17,7 @@ log = structlog.get_logger()
 
 TYPE_PREFIX = "https://peakclip.dev/problems/"
 _KINDS = {413: "body-too-large"}  # Python's own phrase for it is another one from 3.13 on
+KIND: Final = web.ResponseKey("problem", str)  # of a response: which kind of problem it is
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -52,12 +53,14 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         }
         if self.errors:
             body["errors"] = self.errors
-        return web.Response(
+        response = web.Response(
             body=msgspec.json.encode(body),
             status=self.status,
             content_type="application/problem+json",
             headers=self.headers,
         )
+        response[KIND] = self.kind
+        return response
 
 
 def retry_later(kind: str, detail: str, seconds: int = 1) -> Problem:

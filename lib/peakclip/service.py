@@ -18,6 +18,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from importlib import metadata
 
 import structlog
 import uvloop
@@ -81,6 +82,7 @@ class Service:
 def run_service(process: str, settings: Settings, run: Callable[[Service], Awaitable[None]]) -> None:
     """Runs `run` until it returns; SIGTERM and SIGINT set `service.stopping`. Exits 1 if a side task died."""
     telemetry.configure_logging(process, json=settings.log_json)
+    telemetry.BUILD.labels(process, metadata.version("peakclip")).set(1)
     tracing.setup(process, settings)
 
     async def main() -> Service:

@@ -10,14 +10,36 @@ import collections
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    generate_latest,
+    multiprocess,
+)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _LATEST: Final = "livemostrecent"  # several processes: the newest value of one that lives
+
+
+class OneTeller(Gauge):
+    """A gauge without labels that one kind of process sets. The others leave it out: their 0 would be a lie."""
+
+    _known = False
+
+    def set(self, value: float) -> None:
+        self._known = True
+        super().set(value)
+
+    def collect(self) -> Iterable[Metric]:
+        return super().collect() if self._known else ()
+
 
 LAG = Gauge(
     "peakclip_lag_messages",
@@ -31,6 +53,8 @@ LIMIT = Gauge("peakclip_limit_per_second", "The configured rate.", ["pool"], mul
 EFFECTIVE_LIMIT = Gauge(
     "peakclip_effective_limit_per_second", "The rate in force.", ["pool"], multiprocess_mode=_LATEST
 )
+BURST = Gauge("peakclip_limit_burst", "Starts above the limit.", ["pool"], multiprocess_mode=_LATEST)
+CATCH_UP = Gauge("peakclip_catch_up_seconds", "The time to catch up in.", ["pool"], multiprocess_mode=_LATEST)
 WORKERS = Gauge("peakclip_workers", "Workers.", ["pool", "state"], multiprocess_mode=_LATEST)
 ETA = Gauge(
     "peakclip_eta_seconds", "Time to an empty queue; NaN: unknown.", ["pool"], multiprocess_mode=_LATEST
@@ -41,8 +65,22 @@ MAX_STARTS = Gauge(
     ["pool"],
     multiprocess_mode=_LATEST,
 )
+RECENT_STARTS = Gauge(
+    "peakclip_starts_recent_max_sliding_second",
+    "Most starts in any sliding second of the last minute.",
+    ["pool"],
+    multiprocess_mode=_LATEST,
+)
+LEADER = OneTeller("peakclip_operator_leader", "1: this operator decides.", multiprocess_mode=_LATEST)
 DEAD_LETTERS = Gauge("peakclip_dead_letters", "Dead letters.", ["pool"], multiprocess_mode=_LATEST)
-OUTBOX = Gauge("peakclip_outbox_rows", "Outbox rows not yet published.", multiprocess_mode=_LATEST)
+OUTBOX = OneTeller("peakclip_outbox_rows", "Outbox rows not yet published.", multiprocess_mode=_LATEST)
+PUBLISHED = Counter("peakclip_outbox_published_total", "Outbox rows published.")
+DURABLE = Gauge(
+    "peakclip_durable",
+    "1: the store syncs to disk what it acknowledges, by its own report; 0: it does not; NaN: unknown.",
+    ["store"],
+    multiprocess_mode=_LATEST,
+)
 PROCESSED = Counter("peakclip_processed_total", "Messages finished, by outcome.", ["pool", "outcome"])
 FAILED = Counter("peakclip_failed_attempts_total", "Attempts that ended in an error.", ["pool"])
 DELIVERIES = Counter(
@@ -58,6 +96,13 @@ QUEUE_DELAY = Histogram(
 )
 LIMITER_WAIT = Histogram("peakclip_limiter_wait_seconds", "Wait for a ticket.", ["pool"], buckets=_SECONDS)
 ACCEPT = Histogram("peakclip_accept_seconds", "From request to durable answer.", buckets=_SECONDS)
+HTTP_ANSWERS = Counter("peakclip_http_answers_total", "Answers to requests.", ["route", "status"])
+REFUSED = Counter("peakclip_refused_total", "Answers that are problems, by the kind of problem.", ["kind"])
+HTTP_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+HTTP_SECONDS = Histogram("peakclip_http_seconds", "From request to answer.", ["route"], buckets=HTTP_BUCKETS)
+BUILD = Gauge(
+    "peakclip_build_info", "1 for each process that runs.", ["process", "version"], multiprocess_mode=_LATEST
+)
 COMMIT_BATCH = Histogram(
     "peakclip_commit_batch_orders", "Orders per frame.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
@@ -83,6 +128,22 @@ class Gathered:
         for bucket, count in counts.items():
             self._histogram._buckets[bucket].inc(count)  # the library can only add one at a time
         self._histogram._sum.inc(sum(values))
+
+
+class Tally:
+    """Counts gathered in the same way."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._counts: collections.Counter[tuple[str, ...]] = collections.Counter()
+
+    def add(self, *labels: str) -> None:
+        self._counts[labels] += 1
+
+    def write(self) -> None:
+        counts, self._counts = self._counts, collections.Counter()
+        for labels, count in counts.items():
+            self._counter.labels(*labels).inc(count)
 
 
 def exposition(shared_folder: str | os.PathLike[str] | None = None) -> bytes:

@@ -84,7 +84,7 @@ class ControlLoop:
             await self._ask("pace", lambda: self._ports.pace_sink.set_effective(decision.rate))
         seen = Seen(now, workers, heard, pace, delayed)
         status = pool_status(self._pool, self.spec, observation, decision, seen)
-        export(status, workers)
+        export(status, self.spec, seen)
         await self._ask("status", lambda: self._ports.status.publish(status))
         self.decision, self.status = decision, status
         return decision

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 import click
 import structlog
 
-from peakclip import topology
+from peakclip import telemetry, topology
 from peakclip.errors import SettingsError
 from peakclip.jetstream import JetStream
 from peakclip.service import Service, run_service
@@ -86,6 +86,7 @@ async def _run_all(
     What a pool does not expect ends the whole process: the next one starts from what is stored.
     """
     log.info("looks_after", pools=list(scalers))
+    telemetry.LEADER.set(1)  # on one machine there is no other
     operators = {pool: PoolOperator(pool, settings, js, scaler) for pool, scaler in scalers.items()}
     for pool, one in operators.items():
         service.check(f"lag-{pool}", one.knows_its_lag)

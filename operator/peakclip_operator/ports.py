@@ -26,7 +26,9 @@ class Telemetry:
     totals: Totals
     workers: Sequence[WorkerSample]
     starts_max_sliding_second: int | None = None
-    """Of the whole pool; None while no worker tells of its starts."""
+    """Of the whole pool, since the beginning; None while no worker tells of its starts."""
+    starts_recent_most: int | None = None
+    """The same of the last minute; None while nobody was heard in it."""
     most_at_once: int | None = None
     """A worker starts no more messages together, whatever R is; None: unknown, or no such limit."""
 

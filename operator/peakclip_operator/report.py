@@ -58,9 +58,9 @@ def pool_status(
     )
 
 
-def export(status: PoolStatus, workers: Workers | None) -> None:
+def export(status: PoolStatus, spec: PoolSpec, seen: Seen) -> None:
     """Sets the gauges; unknown becomes NaN, which Prometheus draws as a gap."""
-    pool = status.pool
+    pool, workers = status.pool, seen.workers
     telemetry.LAG.labels(pool, "ready").set(_number(status.lag_ready))
     telemetry.LAG.labels(pool, "in_flight").set(_number(status.lag_in_flight))
     telemetry.LAG.labels(pool, "delayed").set(_number(status.lag_delayed))
@@ -68,6 +68,9 @@ def export(status: PoolStatus, workers: Workers | None) -> None:
     telemetry.DRAIN.labels(pool).set(_number(status.drain_per_second))
     telemetry.LIMIT.labels(pool).set(status.limit_per_second)
     telemetry.EFFECTIVE_LIMIT.labels(pool).set(status.effective_per_second)
+    telemetry.BURST.labels(pool).set(_number(status.burst))
+    telemetry.CATCH_UP.labels(pool).set(spec.catch_up_seconds)
+    telemetry.RECENT_STARTS.labels(pool).set(_number(seen.heard.starts_recent_most if seen.heard else None))
     telemetry.ETA.labels(pool).set(_number(status.eta_seconds))
     telemetry.MAX_STARTS.labels(pool).set(_number(status.starts_max_sliding_second))
     telemetry.WORKERS.labels(pool, "desired").set(status.workers_desired)

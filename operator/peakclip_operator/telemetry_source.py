@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 SILENT_SECONDS = 5.0  # a worker not heard for this long is gone
 _LATE_SECONDS = 12.0  # after an outage of NATS a worker tells of its last ten seconds
+_RECENT_SECONDS = 60.0
+_STRETCH_SECONDS = 5.0
 _REMEMBERED = 1000  # names of gone workers whose totals are still known, should one of them speak again
 
 _decoder = msgspec.json.Decoder(WorkerTelemetry)
@@ -74,6 +76,7 @@ class WorkersHeard:
             workers=workers,
             starts_max_sliding_second=self._starts.most(),
             most_at_once=self._most_at_once,
+            starts_recent_most=self._starts.recent_most(now),
         )
 
 
@@ -87,6 +90,7 @@ class PoolStarts:
     def __init__(self) -> None:
         self._recent: list[tuple[float, int]] = []
         self._most: int | None = None
+        self._by_stretch: dict[int, int] = {}  # the most, by when it was seen, in stretches of time
 
     def add(self, starts: Sequence[tuple[float, int]]) -> None:
         self._recent.extend(starts)
@@ -96,13 +100,27 @@ class PoolStarts:
         if not self._recent:
             return self._most
         self._recent.sort()
-        second = SlidingSecond()
-        for at, count in self._recent:
-            second.add(at, count)
-        self._most = max(second.most, self._most or 0)
-        oldest = self._recent[-1][0] - _LATE_SECONDS
-        self._recent = [start for start in self._recent if start[0] >= oldest]
+        most = _most(self._recent)
+        self._most = max(most, self._most or 0)
+        newest, first = self._recent[-1][0], self._recent[0][0]
+        self._recent = [start for start in self._recent if start[0] >= newest - _LATE_SECONDS]
+        lately = most if first >= newest - _RECENT_SECONDS else _most(self._recent)  # after a silence
+        stretch = int(newest // _STRETCH_SECONDS)
+        self._by_stretch[stretch] = max(lately, self._by_stretch.get(stretch, 0))
         return self._most
+
+    def recent_most(self, now: float) -> int | None:
+        """Of the last minute and a little more: at another rate, what was at the one before says nothing."""
+        oldest = (now - _LATE_SECONDS - _RECENT_SECONDS) // _STRETCH_SECONDS
+        self._by_stretch = {at: most for at, most in self._by_stretch.items() if at >= oldest}
+        return max(self._by_stretch.values(), default=0) if self._most is not None else None
+
+
+def _most(starts: Sequence[tuple[float, int]]) -> int:
+    second = SlidingSecond()
+    for at, count in starts:
+        second.add(at, count)
+    return second.most
 
 
 class NatsTelemetry:

@@ -39,8 +39,8 @@ async def nothing_owed(database: Any) -> bool:
 
 def owed() -> float:
     """As `/metrics` says it."""
-    (family,) = telemetry.OUTBOX.collect()
-    return family.samples[0].value
+    families = list(telemetry.OUTBOX.collect())
+    return families[0].samples[0].value if families else -1.0
 
 
 async def events(js: JetStream) -> list[StoredMessage]:

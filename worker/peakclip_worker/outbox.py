@@ -71,7 +71,8 @@ class Outbox:
                 span.set("messaging.batch.message_count", len(rows))
                 await self._publish(rows)
                 await connection.execute(query("delete_outbox"), [row["id"] for row in rows])
-            return len(rows)
+        telemetry.PUBLISHED.inc(len(rows))
+        return len(rows)
 
     async def _publish(self, rows: Sequence[Any]) -> None:
         events = [row for row in rows if row["increment"] is None and not _is_timer(row)]

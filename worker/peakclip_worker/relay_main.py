@@ -14,6 +14,7 @@ from peakclip.service import Service, run_service
 from peakclip.streams import until_there
 from peakclip_worker.advisories import Advisories
 from peakclip_worker.dead_letters import DeadLetterCounts
+from peakclip_worker.durability import DurabilityWatch
 from peakclip_worker.expiry import Sweep
 from peakclip_worker.janitor import Janitor
 from peakclip_worker.outbox import Outbox
@@ -52,3 +53,4 @@ async def relay(settings: RelaySettings, service: Service) -> None:
             tasks.create_task(janitor.run(service), name="janitor")
             tasks.create_task(Advisories(js, database).run(service), name="advisories")
             tasks.create_task(DeadLetterCounts(database).run(service), name="dead-letters")
+            tasks.create_task(DurabilityWatch(js, database).run(service), name="durability")

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from peakclip import topology
 from peakclip.audit import AuditResult
+from peakclip.durability import COMMITS_TO_DISK, STREAMS
 from peakclip.errors import OutcomeUnknownError, PeakclipError, UnavailableError
 from peakclip.jetstream import JetStream
 from peakclip.load import LoadResult
 from peakclip.messages import PoolStatus
 from peakclip.report.rates import after_ramp, max_sliding, mean_rate
 from peakclip.store import DATABASE_AWAY
-
-# All of these wait for the local disk; only `off` does not.
-_DURABLE_COMMIT: Final = frozenset({"on", "local", "remote_write", "remote_apply"})
-_STREAMS: Final = (topology.INTAKE, topology.SECKILL, topology.STOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +44,7 @@ class Durability:
         postgres = (
             None
             if self.synchronous_commit is None or self.fsync is None
-            else self.synchronous_commit in _DURABLE_COMMIT and self.fsync == "on"
+            else self.synchronous_commit in COMMITS_TO_DISK and self.fsync == "on"
         )
         if self.jetstream_syncs_always is False or postgres is False:
             return False
@@ -181,7 +177,7 @@ async def read_drain(pool: Any, sale_id: str) -> Drain:
 async def read_durability(pool: Any, js: JetStream) -> Durability:
     """Asks the servers themselves. What a server refuses to tell stays None."""
     try:
-        syncs: bool | None = await js.is_durable(_STREAMS)
+        syncs: bool | None = await js.is_durable(STREAMS)
     except (PeakclipError, UnavailableError, OutcomeUnknownError):
         syncs = None
     try:

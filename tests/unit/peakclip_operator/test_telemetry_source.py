@@ -116,3 +116,13 @@ def test_the_most_starts_of_the_pool_are_found_across_workers_and_late_words() -
     starts.add([(30.9, 1), (31.0, 1)])  # 30.0 and 31.0 are a second apart
     assert starts.most() == 9
     assert len(starts._recent) == 3
+
+
+def test_the_most_of_the_last_minute_is_forgotten_and_the_most_of_all_times_is_not() -> None:
+    starts = PoolStarts()
+    assert starts.recent_most(100.0) is None
+    starts.add([(100.0, 300)])
+    assert (starts.most(), starts.recent_most(100.0)) == (300, 300)
+    starts.add([(250.0, 40)])
+    assert (starts.most(), starts.recent_most(250.0)) == (300, 40)
+    assert starts.recent_most(400.0) == 0
