@@ -14,6 +14,7 @@ CHROMIUM := $(firstword $(foreach name,$(PEAKCLIP_CHROMIUM) chromium chromium-br
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 $(READY): requirements.lock pyproject.toml scripts/environment scripts/uv-version
 	@./scripts/environment
@@ -27,11 +28,15 @@ demo: $(READY) ## the whole system on this machine, a burst of 10,000 orders, a 
 test: $(READY) ## every test that needs no cluster
 ifeq ($(CHROMIUM),)
 	@echo 'NOT TESTED: the dashboard in a browser. No chromium here (Debian: apt-get install chromium).'
-	$(BIN)/pytest -m 'not browser' $(ARGS)
+	$(BIN)/pytest -m 'not browser and not e2e' $(ARGS)
 	@echo 'NOT TESTED: the dashboard in a browser. No chromium here (Debian: apt-get install chromium).'
 else
 	PEAKCLIP_CHROMIUM=$(CHROMIUM) $(BIN)/pytest $(ARGS)
 endif
+
+.PHONY: e2e
+e2e: $(READY) ## every test on a real Kubernetes: yours, kind or the bare node (tests/e2e/conftest.py)
+	$(BIN)/pytest -m e2e --capture=no tests/e2e $(ARGS)
 
 .PHONY: lint
 lint: $(READY) ## style, types and the layering of the packages

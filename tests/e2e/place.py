@@ -1,0 +1,112 @@
+"""Which Kubernetes the tests run on, and how images get there.
+
+1. `$KUBECONFIG`, if its current context is the one that PEAKCLIP_E2E_CONTEXT names: the tests delete namespaces.
+   The images must be there already, or be reachable for it.
+2. kind, where a container engine and kind are: a cluster `peakclip`, made if it is not there.
+3. The bare node of `tests/e2e/cluster`: needs root, Debian or Ubuntu, and Go.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from e2e.shell import ROOT
+
+_SCRIPTS: Final = ROOT / "tests/e2e/cluster"
+_KIND: Final = "peakclip"
+UNITS: Final = ("api", "worker", "operator")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A cluster that answers, with the images of this tree."""
+
+    name: str
+    env: Mapping[str, str] = field(default_factory=dict)  # for kubectl and helm
+    entry: str = "http://localhost:8081"  # where Ingresses of its class answer
+    ingress_class: str = "traefik"
+    audit_log: Path | None = None  # of the API server, where it can be read
+
+
+def choose() -> Place:
+    wanted = os.environ.get("PEAKCLIP_E2E_CONTEXT")
+    if wanted and "KUBECONFIG" in os.environ:
+        return _given(wanted)
+    if _has_engine() and shutil.which("kind"):
+        return _kind()
+    return _bare_node()
+
+
+def _given(wanted: str) -> Place:
+    current = _run("kubectl", "config", "current-context").strip()
+    if current != wanted:
+        raise RuntimeError(
+            f"the current context is {current!r}, PEAKCLIP_E2E_CONTEXT allows {wanted!r}: nothing was touched"
+        )
+    entry = os.environ.get("PEAKCLIP_E2E_URL", "http://localhost:8081")
+    return Place(f"context {current}", entry=entry, ingress_class=os.environ.get("PEAKCLIP_E2E_CLASS", ""))
+
+
+def _kind() -> Place:
+    if _KIND not in _run("kind", "get", "clusters").split():
+        _run(
+            "kind",
+            "create",
+            "cluster",
+            "--name",
+            _KIND,
+            "--config",
+            str(ROOT / "k8s/kind/cluster.yaml"),
+            minutes=10,
+        )
+    _run(str(ROOT / "scripts/build-images"), minutes=20)
+    _run("kind", "load", "docker-image", "--name", _KIND, *images(), minutes=5)
+    config = ROOT / ".venv/kind.kubeconfig"
+    config.write_text(_run("kind", "get", "kubeconfig", "--name", _KIND))
+    return Place("kind", {"KUBECONFIG": str(config)})
+
+
+def _bare_node() -> Place:
+    _run(str(_SCRIPTS / "up"), minutes=30)
+    _run(str(_SCRIPTS / "images"), minutes=15)
+    _run(str(ROOT / "scripts/build-images"), minutes=20, env={"BUILDER": "buildah"})
+    for image in images():
+        _run(str(_SCRIPTS / "load-image"), image, minutes=5)
+    cache = os.environ.get("PEAKCLIP_CLUSTER_CACHE") or str(Path.home() / ".cache/peakclip-cluster")
+    folder = Path(os.environ.get("PEAKCLIP_CLUSTER_RUN") or "/run/peakclip-cluster")
+    env = {"KUBECONFIG": str(folder / "admin.conf"), "PATH": f"{cache}/bin:{os.environ['PATH']}"}
+    return Place("bare node", env, audit_log=folder / "logs/audit.log")
+
+
+def images() -> list[str]:
+    version = next(
+        line.split('"')[1]
+        for line in (ROOT / "pyproject.toml").read_text().splitlines()
+        if line.startswith("version")
+    )
+    return [f"docker.io/peakclip/{unit}:{version}" for unit in UNITS]
+
+
+def _has_engine() -> bool:
+    """A client without its engine builds nothing."""
+    return any(
+        shutil.which(engine) and subprocess.run([engine, "info"], capture_output=True).returncode == 0
+        for engine in ("docker", "podman")
+    )
+
+
+def _run(*command: str, minutes: float = 1, env: Mapping[str, str] | None = None) -> str:
+    """Its output; what it says on the way is shown, since some of these take minutes."""
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **(env or {})}, text=True, timeout=minutes * 60,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"exit {done.returncode}: {' '.join(command)}\n{done.stdout[-8_000:]}")
+    return done.stdout
