@@ -13,7 +13,7 @@ CHROMIUM := $(firstword $(foreach name,$(PEAKCLIP_CHROMIUM) chromium chromium-br
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 $(READY): requirements.lock pyproject.toml scripts/environment scripts/uv-version
@@ -62,9 +62,11 @@ IMAGE := $(COMPILE) --constraint requirements.lock
 .PHONY: images
 images: ## the container images, with docker, podman or buildah (ARGS="worker" for one)
 	scripts/build-images $(ARGS)
+
 .PHONY: nats-roles
 nats-roles: $(READY) ## write the chart's NATS permissions and their page from lib/peakclip/roles.py
 	$(BIN)/python scripts/nats-roles $(ARGS)
+
 .PHONY: crd
 crd: $(READY) ## the definition of the resource WorkerPool, from its model in operator/
 	$(BIN)/python -m peakclip_operator.resource

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from peakclip.messages import PoolStatus
 from peakclip_operator.plan import Decision
@@ -85,7 +85,9 @@ def conditions(facts: Facts, previous: Iterable[Mapping[str, Any]]) -> list[Cond
 
 
 def _condition(kind: Any, word: Word, before: Mapping[str, Any], facts: Facts) -> Condition:
-    status = "Unknown" if word.status is None else str(word.status)
+    status: Literal["True", "False", "Unknown"] = "Unknown"
+    if word.status is not None:
+        status = "True" if word.status else "False"
     since = before.get("lastTransitionTime") if before.get("status") == status else None
     return Condition(
         type=kind,
