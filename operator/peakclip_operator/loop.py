@@ -41,10 +41,15 @@ class ControlLoop:
         self._port_seconds = port_seconds
         self._failing: set[str] = set()
         self._told: tuple[int, str] | None = None
-        self.spec = spec
+        self.spec = self._wish = spec
         self.memory = Memory()
         self.decision: Decision | None = None
         self.status: PoolStatus | None = None
+
+    def wish(self, spec: PoolSpec) -> None:
+        """Another wish counts from the next tick on; the same one changes nothing, and the memory stays."""
+        if spec != self._wish:
+            self.spec = self._wish = spec
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Ticks until `stopping` is set."""

@@ -1,4 +1,7 @@
-"""`peakclip operator`: the control loops of all pools on one machine, with worker processes of their own."""
+"""`peakclip operator`: the control loops of all pools on one machine, with worker processes of their own.
+
+With `--kubernetes`, those of the WorkerPools of a cluster: package `kubernetes`.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,31 @@ log = structlog.get_logger()
 @click.command()
 @click.option("--pool", "pools", multiple=True, type=click.Choice(list(topology.POOLS)),
               help="A pool to look after; may be given several times.  [default: all]")  # fmt: skip
-def command(pools: tuple[str, ...]) -> None:
+@click.option("--kubernetes", is_flag=True,
+              help="Look after the WorkerPools of a cluster instead of processes on this machine.")  # fmt: skip
+def command(pools: tuple[str, ...], kubernetes: bool) -> None:
     """Keep just enough workers for the rate of each pool, and say why."""
+    if kubernetes:
+        if pools:
+            raise click.UsageError(
+                "--pool is for one machine: on Kubernetes every WorkerPool is looked after."
+            )
+        return _on_kubernetes()
     settings = OperatorSettings.load(pools=pools or None)
     try:
         chosen = chosen_pools(settings, worker_process.served_pools())
     except SettingsError as exc:
         raise click.UsageError(str(exc)) from exc  # exit 2
     run_service("operator", settings, lambda service: operate(settings, service, chosen))
+
+
+def _on_kubernetes() -> None:
+    # Here and nowhere else: the images of workers and API have no client of Kubernetes.
+    from peakclip_operator.kubernetes.main import operate as operate_cluster
+    from peakclip_operator.kubernetes.settings import ClusterSettings
+
+    settings = ClusterSettings.load()
+    run_service("operator", settings, lambda service: operate_cluster(settings, service))
 
 
 def chosen_pools(settings: OperatorSettings, served: Collection[str]) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import nats.errors
 import structlog
 
 from peakclip import topology
@@ -131,9 +133,18 @@ class NatsTelemetry:
         self._subject = f"{topology.WORKER_TELEMETRY}.{pool}.*"
         self._clock = clock
         self._heard = WorkersHeard()
+        self._subscription: Any = None
 
     async def listen(self) -> None:
-        await self._js.subscribe_core(self._subject, self._received)
+        self._subscription = await self._js.subscribe_core(self._subject, self._received)
+
+    async def close(self) -> None:
+        """Stops listening."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            # While disconnected the client drops it before it fails, and so does not bring it back.
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await subscription.unsubscribe()
 
     async def read(self, now: float) -> Telemetry:
         return self._heard.report(now)

@@ -1,0 +1,117 @@
+"""One WorkerPool: the control loop with Kubernetes behind its ports, and what the resource is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from peakclip.errors import PeakclipError
+from peakclip_operator.kubernetes.api import KubernetesApi
+from peakclip_operator.kubernetes.link import NatsLink
+from peakclip_operator.kubernetes.pools import Resource
+from peakclip_operator.kubernetes.reporter import Reporter
+from peakclip_operator.kubernetes.wiring import Wired, wire
+from peakclip_operator.loop import ControlLoop
+from peakclip_operator.resource.model import InvalidSpecError, WorkerPoolSpec, read_spec
+from peakclip_operator.resource.wish import to_pool_spec
+
+log = structlog.get_logger()
+
+_SHORTEST_PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all pools share."""
+
+    api: KubernetesApi
+    link: NatsLink
+    instance: str
+    tick_seconds: float
+
+
+class PoolRunner:
+    def __init__(self, around: Surroundings, resource: Resource) -> None:
+        self._around = around
+        self._resource = resource
+        self._changed = asyncio.Event()
+        self._reporter = Reporter(around.api, resource, around.instance)
+        self._wired: Wired | None = None
+        self._key: tuple[Any, ...] | None = None
+        self._loop: ControlLoop | None = None
+
+    def update(self, resource: Resource) -> None:
+        if (resource.generation, resource.annotations) != (
+            self._resource.generation,
+            self._resource.annotations,
+        ):
+            self._changed.set()
+        self._resource = resource
+
+    async def run(self) -> None:
+        """What this pool does not expect ends neither the process nor the other pools."""
+        pause = _SHORTEST_PAUSE_SECONDS
+        try:
+            while not self._reporter.gone:
+                started = asyncio.get_running_loop().time()
+                try:
+                    await self._look_after()
+                except Exception as exc:
+                    log.exception("worker_pool_failed", resource=self._resource.key)
+                    await self._reporter.failed(self._resource, exc)
+                await self._unwire()
+                lasted = asyncio.get_running_loop().time() - started
+                pause = _SHORTEST_PAUSE_SECONDS if lasted > _LONGEST_PAUSE_SECONDS else pause
+                await self._until_changed(pause)
+                pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+        finally:
+            await self._unwire()
+
+    async def _look_after(self) -> None:
+        """Until the resource is gone."""
+        clock = asyncio.get_running_loop().time
+        while not self._reporter.gone:
+            next_tick = clock() + self._around.tick_seconds
+            self._changed.clear()
+            resource = self._resource
+            try:
+                spec = read_spec(resource.spec)
+            except InvalidSpecError as exc:
+                await self._reporter.invalid(resource, str(exc))
+                await self._until_changed(_LONGEST_PAUSE_SECONDS)
+                continue
+            loop = await self._loop_for(spec, resource)
+            await loop.tick()
+            await self._reporter.ticked(resource, spec, loop)
+            await self._until_changed(next_tick - clock())
+
+    async def _loop_for(self, spec: WorkerPoolSpec, resource: Resource) -> ControlLoop:
+        """The same one, with its memory, as long as it is the same work by the same workers."""
+        wish = to_pool_spec(spec, resource.annotations)
+        key = (spec.workload, spec.source, self._around.link.js)
+        if self._loop is None or self._wired is None or key != self._key:
+            await self._unwire()
+            self._wired = await wire(self._around.api, self._around.link.js, resource.namespace, spec)
+            self._loop = ControlLoop(
+                spec.source.consumer, wish, self._wired.ports, tick_seconds=self._around.tick_seconds
+            )
+            self._key = key
+        self._wired.wants(spec)
+        self._loop.wish(wish)
+        return self._loop
+
+    async def _unwire(self) -> None:
+        wired, self._wired, self._loop = self._wired, None, None
+        if wired is not None:
+            with contextlib.suppress(PeakclipError):
+                await wired.close()
+
+    async def _until_changed(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._changed.wait()

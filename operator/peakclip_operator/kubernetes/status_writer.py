@@ -1,0 +1,53 @@
+"""The status of a WorkerPool: written when it has changed, at most once a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from peakclip_operator.kubernetes.api import ApiRefusedError, KubernetesApi
+from peakclip_operator.kubernetes.names import WORKER_POOLS, path_of
+
+_PAUSE_SECONDS: Final = 1.0
+
+
+class StatusWriter:
+    """For one resource. A merge patch without a version: nobody else writes a status, so the last word is right."""
+
+    def __init__(
+        self, api: KubernetesApi, namespace: str, name: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._api = api
+        self._path = path_of(namespace, name, "status")
+        self._clock = clock
+        self._written: Mapping[str, Any] | None = None
+        self._at = float("-inf")
+        self.gone = False
+        """The API server knows no such resource any more."""
+
+    async def write(self, status: Mapping[str, Any], *, at_once: bool = False) -> bool:
+        """False when it was left for later. None in `status` takes a field away. Raises what the API server raises."""
+        now = self._clock()
+        if status == self._written or (not at_once and now - self._at < _PAUSE_SECONDS):
+            return False
+        self._at = now
+        try:
+            await self._api.call(
+                "patch",
+                f"{WORKER_POOLS}/status",
+                self._path,
+                body={"status": {**_removed(self._written, status), **status}},
+            )
+        except ApiRefusedError as exc:
+            if exc.code != 404:
+                self._written = None  # whether it was written is not known
+                raise
+            self.gone = True
+            return False
+        self._written = dict(status)
+        return True
+
+
+def _removed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> dict[str, None]:
+    return dict.fromkeys((before or {}).keys() - now.keys())
