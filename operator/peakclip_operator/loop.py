@@ -40,6 +40,7 @@ class ControlLoop:
         self._tick_seconds = tick_seconds
         self._port_seconds = port_seconds
         self._failing: set[str] = set()
+        self.failures: dict[str, BaseException] = {}
         self._told: tuple[int, str] | None = None
         self.spec = self._wish = spec
         self.memory = Memory()
@@ -66,6 +67,7 @@ class ControlLoop:
     async def tick(self) -> Decision:
         """One look, one decision, and what follows from it."""
         now = self._clock()
+        self.failures = {}
         lag, delayed, heard, workers, pace = await asyncio.gather(
             self._ask("lag", self._ports.lag.read),
             self._ask("delayed", self._ports.delayed.read),
@@ -100,6 +102,7 @@ class ControlLoop:
             async with asyncio.timeout(self._port_seconds):
                 answer = await call()
         except Exception as exc:  # noqa: BLE001 - logged, and unknown from here on
+            self.failures[port] = exc
             if port not in self._failing:
                 self._failing.add(port)
                 log.warning("port_failing", pool=self._pool, port=port, error=repr(exc))

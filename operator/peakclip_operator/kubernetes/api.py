@@ -19,16 +19,14 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from peakclip import telemetry
-from peakclip.errors import PeakclipError, SettingsError, UnavailableError
+from peakclip.errors import PeakclipError, SettingsError
+from peakclip_operator.resource.model import API_VERSION, PLURAL
+from peakclip_operator.resource.trouble import ForbiddenError, KubernetesUnavailableError
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 _FIELD_MANAGER: Final = "peakclip-operator"
 _REQUEST_SECONDS: Final = 1.2  # below the loop's patience with a port, so that the failure has a name
 _READS: Final = ("get", "list")
-
-
-class ApiUnreachableError(UnavailableError):
-    """The Kubernetes API server cannot be reached."""
 
 
 class NotLeaderError(PeakclipError):
@@ -72,7 +70,7 @@ class KubernetesApi:
     ) -> dict[str, Any]:
         """`resource` is the name as in RBAC, for the counter and for messages.
 
-        Raises ApiUnreachableError when there is no answer, ApiRefusedError for an answer that is an error.
+        Raises KubernetesUnavailableError without an answer, ForbiddenError, and ApiRefusedError for other errors.
         """
         answer: dict[str, Any] = msgspec.json.decode(
             await self.raw(verb, resource, path, query=query, body=body)
@@ -98,8 +96,10 @@ class KubernetesApi:
             code, data = await self._send(verb, path, parameters, body)
         except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError) as exc:
             _count(verb, resource, "none")
-            raise ApiUnreachableError(f"The Kubernetes API server cannot be reached: {exc!r}") from exc
+            raise KubernetesUnavailableError(f"The API server does not answer: {exc!r}") from exc
         _count(verb, resource, str(code))
+        if code == 403:
+            raise ForbiddenError(verb, resource)
         if not 200 <= code < 300:
             raise ApiRefusedError(code, verb, resource, _message(data))
         return data
@@ -144,6 +144,11 @@ def path_to(group_version: str, namespace: str, plural: str, name: str = "", sub
     root = "apis" if "/" in group_version else "api"
     parts = [root, group_version, "namespaces", namespace, plural, name, subresource]
     return "/" + "/".join(quote(part, safe="/") for part in parts if part)
+
+
+def resource_path(namespace: str, name: str = "", subresource: str = "") -> str:
+    """To WorkerPools."""
+    return path_to(API_VERSION, namespace, PLURAL, name, subresource)
 
 
 def _count(verb: str, resource: str, code: str) -> None:

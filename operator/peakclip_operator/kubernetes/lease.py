@@ -87,9 +87,11 @@ class Lease:
             if not self.held():
                 log.warning("leads_no_longer", lease=self._name, error=self._trouble)
             leading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await leading
-            await self.release()
+            try:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await leading
+            finally:
+                await self.release()
 
     async def take(self) -> bool:
         """Takes or renews it. False when another one has it, or when that cannot be known."""

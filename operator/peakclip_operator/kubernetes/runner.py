@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import structlog
 
-from peakclip.errors import PeakclipError
 from peakclip_operator.kubernetes.api import KubernetesApi
 from peakclip_operator.kubernetes.link import NatsLink
 from peakclip_operator.kubernetes.pools import Resource
@@ -44,6 +43,7 @@ class PoolRunner:
         self._wired: Wired | None = None
         self._key: tuple[Any, ...] | None = None
         self._loop: ControlLoop | None = None
+        self._spec: WorkerPoolSpec | None = None
 
     def update(self, resource: Resource) -> None:
         if (resource.generation, resource.annotations) != (
@@ -63,7 +63,7 @@ class PoolRunner:
                     await self._look_after()
                 except Exception as exc:
                     log.exception("worker_pool_failed", resource=self._resource.key)
-                    await self._reporter.failed(self._resource, exc)
+                    await self._reporter.failed(self._resource, self._spec, exc)
                 await self._unwire()
                 lasted = asyncio.get_running_loop().time() - started
                 pause = _SHORTEST_PAUSE_SECONDS if lasted > _LONGEST_PAUSE_SECONDS else pause
@@ -85,6 +85,7 @@ class PoolRunner:
                 await self._reporter.invalid(resource, str(exc))
                 await self._until_changed(_LONGEST_PAUSE_SECONDS)
                 continue
+            self._spec = spec
             loop = await self._loop_for(spec, resource)
             await loop.tick()
             await self._reporter.ticked(resource, spec, loop)
@@ -108,8 +109,7 @@ class PoolRunner:
     async def _unwire(self) -> None:
         wired, self._wired, self._loop = self._wired, None, None
         if wired is not None:
-            with contextlib.suppress(PeakclipError):
-                await wired.close()
+            await wired.close()
 
     async def _until_changed(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -10,8 +10,9 @@ import structlog
 
 from peakclip.errors import PeakclipError
 from peakclip_operator.kubernetes import pods
-from peakclip_operator.kubernetes.api import KubernetesApi, path_to
+from peakclip_operator.kubernetes.api import ApiRefusedError, KubernetesApi, path_to
 from peakclip_operator.ports import Workers, WorkerSample
+from peakclip_operator.resource.trouble import WorkloadMissingError
 
 log = structlog.get_logger()
 
@@ -32,7 +33,7 @@ class WorkloadScaler:
         self._pods: list[pods.Pod] = []
 
     async def current(self) -> Workers:
-        """Raises ApiRefusedError (404: there is no such workload) or ApiUnreachableError."""
+        """Raises WorkloadMissingError, ForbiddenError or KubernetesUnavailableError."""
         if self._selector is None:
             self._see(await self._read_scale())
         scale, listed = await asyncio.gather(self._read_scale(), self._list(self._selector or ""))
@@ -69,7 +70,13 @@ class WorkloadScaler:
         await self._api.call("patch", "pods", path_to("v1", self._namespace, "pods", pod), body=body)
 
     async def _read_scale(self) -> dict[str, Any]:
-        return await self._api.call("get", f"{self._plural}/scale", self._path("scale"))
+        try:
+            return await self._api.call("get", f"{self._plural}/scale", self._path("scale"))
+        except ApiRefusedError as exc:
+            self._selector = self._asked = None  # one that is made anew may be another one
+            if exc.code == 404:
+                raise WorkloadMissingError from exc
+            raise
 
     async def _list(self, selector: str) -> bytes:
         # Version 0: as new as the API server's own cache, which costs etcd nothing.

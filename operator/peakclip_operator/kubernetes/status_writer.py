@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from peakclip_operator.kubernetes.api import ApiRefusedError, KubernetesApi
-from peakclip_operator.kubernetes.names import WORKER_POOLS, path_of
+from peakclip_operator.kubernetes.api import ApiRefusedError, KubernetesApi, resource_path
+from peakclip_operator.resource.model import PLURAL
 
 _PAUSE_SECONDS: Final = 1.0
 
@@ -19,7 +19,8 @@ class StatusWriter:
         self, api: KubernetesApi, namespace: str, name: str, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._api = api
-        self._path = path_of(namespace, name, "status")
+        self.name = name
+        self._path = resource_path(namespace, name, "status")
         self._clock = clock
         self._written: Mapping[str, Any] | None = None
         self._at = float("-inf")
@@ -35,7 +36,7 @@ class StatusWriter:
         try:
             await self._api.call(
                 "patch",
-                f"{WORKER_POOLS}/status",
+                f"{PLURAL}/status",
                 self._path,
                 body={"status": {**_removed(self._written, status), **status}},
             )

@@ -20,8 +20,8 @@ import structlog
 from kubernetes.aio.client import Configuration
 
 from peakclip.errors import PeakclipError
-from peakclip_operator.kubernetes.api import ApiRefusedError, KubernetesApi
-from peakclip_operator.kubernetes.names import GROUP, VERSION, WORKER_POOLS, path_of
+from peakclip_operator.kubernetes.api import ApiRefusedError, KubernetesApi, resource_path
+from peakclip_operator.resource.model import GROUP, PLURAL, VERSION
 
 log = structlog.get_logger()
 
@@ -70,7 +70,7 @@ class Watch:
         """False while the API server, the definition or a permission is missing: all of them may come yet."""
         for namespace in self._namespaces:
             try:
-                answer = await self._api.call("list", WORKER_POOLS, path_of(namespace))
+                answer = await self._api.call("list", PLURAL, resource_path(namespace))
             except ApiRefusedError as exc:
                 missing = "Install the definition of WorkerPools (crds.install in the chart)."
                 self._say(missing if exc.code == 404 else str(exc), namespace)
@@ -109,7 +109,7 @@ class Watch:
         async def _login(**_: object) -> kopf.ConnectionInfo:
             return await connection(self._api.configuration)
 
-        @kopf.on.event(GROUP, VERSION, WORKER_POOLS, registry=registry)
+        @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
         async def _event(event: Mapping[str, Any], **_: object) -> None:
             tell = self._gone if event["type"] == "DELETED" else self._seen
             with contextlib.suppress(RuntimeError):  # the other loop has just ended

@@ -16,6 +16,7 @@ from peakclip_operator.resource.rules import Part, Rule
 GROUP: Final = "peakclip.dev"
 VERSION: Final = "v1alpha1"
 KIND: Final = "WorkerPool"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
 PLURAL: Final = "workerpools"
 
 MOST_REPLICAS: Final = 1000
