@@ -87,9 +87,6 @@ DELIVERIES = Counter(
     "peakclip_deliveries_total", "Attempts to deliver a notification, by outcome.", ["channel", "outcome"]
 )
 DECISIONS = Counter("peakclip_decisions_total", "Decisions of the controller.", ["pool", "reason"])
-LEADER = Gauge(
-    "peakclip_operator_leader", "1 while this operator holds the lease and acts.", multiprocess_mode=_LATEST
-)
 API_REQUESTS = Counter(
     "peakclip_operator_api_requests_total",
     "Requests to the Kubernetes API server, by status code; none: no answer.",
