@@ -12,7 +12,7 @@ import structlog
 
 from peakclip.messages import PoolStatus
 from peakclip_operator.plan import Decision, Memory, Observation, PoolSpec, decide
-from peakclip_operator.ports import PaceReading, Ports, Telemetry, WorkerSample
+from peakclip_operator.ports import PaceReading, Ports, Telemetry, Workers, WorkerSample
 from peakclip_operator.report import Seen, export, pool_status
 
 log = structlog.get_logger()
@@ -39,10 +39,12 @@ class ControlLoop:
         self._clock = clock
         self._tick_seconds = tick_seconds
         self._port_seconds = port_seconds
-        self._failing: set[str] = set()
-        self.failures: dict[str, BaseException] = {}
-        self._told: tuple[int, str] | None = None
+        self._told: tuple[int | None, str] | None = None
         self.spec = self._wish = spec
+        self.failures: dict[str, BaseException] = {}
+        """What fails at the moment, by port: lag, delayed, telemetry, scaler, pace, status; and what was refused
+        when it was asked for: scale, set_pace."""
+        self.workers: Workers | None = None
         self.memory = Memory()
         self.decision: Decision | None = None
         self.status: PoolStatus | None = None
@@ -67,7 +69,6 @@ class ControlLoop:
     async def tick(self) -> Decision:
         """One look, one decision, and what follows from it."""
         now = self._clock()
-        self.failures = {}
         lag, delayed, heard, workers, pace = await asyncio.gather(
             self._ask("lag", self._ports.lag.read),
             self._ask("delayed", self._ports.delayed.read),
@@ -77,6 +78,7 @@ class ControlLoop:
         )
         if pace is not None:  # else the last known rate stays the wish
             self.spec = _with_pace(self.spec, pace, heard)
+        self.workers = workers
         observation = Observation(
             lag=lag,
             totals=heard.totals if heard else None,
@@ -84,17 +86,29 @@ class ControlLoop:
         )
         decision, self.memory = decide(self.spec, observation, self.memory, now)
         self._tell(decision, observation.replicas)
-        if observation.replicas != decision.replicas:
-            idle_first = _idle_first(heard)
-            await self._ask("scaler", lambda: self._ports.scaler.scale_to(decision.replicas, idle_first))
-        if pace is not None and decision.rate != pace.effective_per_second:
-            await self._ask("pace", lambda: self._ports.pace_sink.set_effective(decision.rate))
+        if not self.spec.advise:
+            await self._act(decision, observation.replicas, heard, pace)
         seen = Seen(now, workers, heard, pace, delayed)
         status = pool_status(self._pool, self.spec, observation, decision, seen)
-        export(status, self.spec, seen)
+        export(status, self.spec, seen, decision.replicas)
         await self._ask("status", lambda: self._ports.status.publish(status))
         self.decision, self.status = decision, status
         return decision
+
+    async def _act(
+        self, decision: Decision, present: int | None, heard: Telemetry | None, pace: PaceReading | None
+    ) -> None:
+        """With no word of how many workers there are, nobody is started or ended."""
+        wanted = decision.replicas
+        if present is None or wanted is None or present == wanted:
+            self.failures.pop("scale", None)
+        else:
+            idle_first = _idle_first(heard)
+            await self._ask("scale", lambda: self._ports.scaler.scale_to(wanted, idle_first))
+        if pace is None or decision.rate == pace.effective_per_second:
+            self.failures.pop("set_pace", None)
+        else:
+            await self._ask("set_pace", lambda: self._ports.pace_sink.set_effective(decision.rate))
 
     async def _ask(self, port: str, call: Callable[[], Awaitable[_T]]) -> _T | None:
         """None when the port fails, whatever the failure: the other ports go on."""
@@ -102,13 +116,11 @@ class ControlLoop:
             async with asyncio.timeout(self._port_seconds):
                 answer = await call()
         except Exception as exc:  # noqa: BLE001 - logged, and unknown from here on
-            self.failures[port] = exc
-            if port not in self._failing:
-                self._failing.add(port)
+            if port not in self.failures:
                 log.warning("port_failing", pool=self._pool, port=port, error=repr(exc))
+            self.failures[port] = exc
             return None
-        if port in self._failing:
-            self._failing.discard(port)
+        if self.failures.pop(port, None) is not None:
             log.info("port_back", pool=self._pool, port=port)
         return answer
 
@@ -120,7 +132,7 @@ class ControlLoop:
         before = self._told[0] if self._told else observed
         self._told = told
         log.info(
-            "scaled" if before != decision.replicas else "decided",
+            "advised" if self.spec.advise else "scaled" if before != decision.replicas else "decided",
             pool=self._pool,
             before=before,
             replicas=decision.replicas,
@@ -135,13 +147,17 @@ class ControlLoop:
 
 
 def _with_pace(spec: PoolSpec, pace: PaceReading, heard: Telemetry | None) -> PoolSpec:
+    """Advice is for the limit that is wished for: nobody writes it to where the pace is read."""
     at_once = heard.most_at_once if heard else None
+    batch = pace.batch if at_once is None else min(pace.batch, at_once)
+    if spec.advise:
+        return replace(spec, batch=batch)
     return replace(
         spec,
         limit_per_second=pace.limit_per_second,
         effective_per_second=pace.effective_per_second,
         paused=pace.paused,
-        batch=pace.batch if at_once is None else min(pace.batch, at_once),
+        batch=batch,
     )
 
 

@@ -30,12 +30,14 @@ def pool_status(
     seen: Seen,
 ) -> PoolStatus:
     lag, totals, inputs = observation.lag, observation.totals, decision.inputs
+    # Advice is never put in force, so what is in force is what somebody else has set.
+    effective = seen.pace.effective_per_second if spec.advise and seen.pace else decision.rate
     per_worker = None if inputs["per_worker_is_prior"] else inputs["per_worker_per_second"]
     return PoolStatus(
         pool=pool,
         at=seen.now,
         limit_per_second=spec.limit_per_second,
-        effective_per_second=decision.rate,
+        effective_per_second=effective,
         paused=spec.paused,
         lag_ready=lag.ready if lag else None,
         lag_in_flight=lag.in_flight if lag else None,
@@ -44,7 +46,7 @@ def pool_status(
         drain_per_second=inputs["drain_per_second"],
         per_worker_per_second=per_worker,
         workers_current=seen.workers.running if seen.workers else 0,
-        workers_desired=decision.replicas,
+        workers_desired=decision.replicas or 0,  # the reason WorkersUnknown says that nothing is known
         workers_ceiling=decision.ceiling,
         eta_seconds=decision.eta_seconds,
         reason=decision.reason,
@@ -58,7 +60,7 @@ def pool_status(
     )
 
 
-def export(status: PoolStatus, spec: PoolSpec, seen: Seen) -> None:
+def export(status: PoolStatus, spec: PoolSpec, seen: Seen, desired: int | None) -> None:
     """Sets the gauges; unknown becomes NaN, which Prometheus draws as a gap."""
     pool, workers = status.pool, seen.workers
     telemetry.LAG.labels(pool, "ready").set(_number(status.lag_ready))
@@ -73,7 +75,7 @@ def export(status: PoolStatus, spec: PoolSpec, seen: Seen) -> None:
     telemetry.RECENT_STARTS.labels(pool).set(_number(seen.heard.starts_recent_most if seen.heard else None))
     telemetry.ETA.labels(pool).set(_number(status.eta_seconds))
     telemetry.MAX_STARTS.labels(pool).set(_number(status.starts_max_sliding_second))
-    telemetry.WORKERS.labels(pool, "desired").set(status.workers_desired)
+    telemetry.WORKERS.labels(pool, "desired").set(_number(desired))
     telemetry.WORKERS.labels(pool, "ceiling").set(_number(status.workers_ceiling))
     telemetry.WORKERS.labels(pool, "running").set(_number(workers.running if workers else None))
     telemetry.WORKERS.labels(pool, "starting").set(_number(workers.starting if workers else None))

@@ -6,7 +6,8 @@ and the loop tells them.
 
 from __future__ import annotations
 
-from peakclip_operator.plan.decide import Decision, Memory, decide
+from peakclip_operator.plan.decide import decide
+from peakclip_operator.plan.decision import Decision, Memory
 from peakclip_operator.plan.observation import Lag, Observation, Totals
 from peakclip_operator.plan.spec import Fallback, Override, PoolSpec, StepLimit
 

@@ -15,120 +15,95 @@ Worked numbers: 10,000 orders arrive within a second, R = 100, mu = 22, rho = 0.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
+from peakclip_operator.plan.decision import Decision, Memory
+from peakclip_operator.plan.need import Need, Present, Rates, call_for, ceil_of, is_behind
 from peakclip_operator.plan.observation import Lag, Observation
 from peakclip_operator.plan.rates import Counters
 from peakclip_operator.plan.spec import PoolSpec
-
-_SHORT = 0.98  # a drain below this share of R is short of it
-_BACKLOG_SECONDS = 1.0  # less lag than R does in this time is work in hand, not a backlog
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    replicas: int
-    rate: float
-    """R in force, messages per second."""
-    valid: bool
-    """False: not enough is known, the number of workers is held."""
-    reason: str
-    """LagUnknown, Paused, AtMaximum, CatchingUp, KeepingUp, Stabilizing or Idle."""
-    binding_constraint: str
-    """What the number would follow if it moved: unknown, paused, limit, demand, shortfall, catch-up, ceiling,
-    minimum, maximum or stabilization."""
-    ceiling: int
-    eta_seconds: float | None
-    """To an empty queue; None: unknown, or never at this rate."""
-    inputs: Mapping[str, float | None]
-    """Every number that was used. None means unknown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What the next decision needs to know of the earlier ones."""
-
-    replicas: int | None = None
-    changed_at: float | None = None
-    on_pace_at: float | None = None
-    """When the pool last did what its backlog asks of it, had none, or had another number of workers."""
-    at_limit: bool = False
-    """The present backlog has once called for R."""
-    counters: Counters = field(default_factory=Counters)
-    needs: tuple[tuple[float, int], ...] = ()
-    """When which number of workers was needed, for the rolling maximum; falling numbers only."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Rates:
-    arrival: float | None
-    drain: float | None
-    recent_arrival: float | None
-    per_worker: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Present:
-    """Where the pool stands before this decision."""
-
-    workers: int
-    ceiling: int
-    memory: Memory
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Need:
-    workers: int
-    binding: str
-    backlog: bool
-    at_limit: bool
-    demand: float | None = None
-    want: float | None = None
-    beyond_maximum: bool = False
+from peakclip_operator.plan.steps import overruled, stabilize, step
 
 
 def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float) -> tuple[Decision, Memory]:
     """Pure. `now` in seconds on any clock that does not run backwards for long."""
-    counters = memory.counters.observe(spec, observation, now)
-    rates = _rates(spec, counters, now)
-    current = memory.replicas if memory.replicas is not None else observation.replicas
-    current = _between(spec.min_replicas, current or 0, spec.max_replicas)
-    ceiling = _ceil(spec.rate_per_second / (rates.per_worker * spec.utilization))
-    ceiling = _between(spec.min_replicas, ceiling, spec.max_replicas)
-    need = _need(spec, observation.lag, rates, _Present(current, ceiling, memory, now))
-    replicas, needs = _stabilize(
-        need.workers, min(current, ceiling), memory.needs, now, spec.stabilization_seconds
-    )
-    binding = "stabilization" if replicas > need.workers else need.binding
-    changed = memory.replicas != replicas
-    behind = _is_behind(spec, observation.lag, need, rates)
+    memory = _looked(spec, observation, memory, now)
+    rates = _rates(spec, memory.counters, now)
+    present = _present(spec, observation, memory, rates, now)
+    need = call_for(spec, observation.lag, rates, present)
+    replicas, reason, binding, memory = _number(spec, observation, need, present)
+    reason = reason or _reason(need, binding, rates, replicas, spec)
+    changed = present.memory.replicas != replicas
+    short = need.binding == "shortfall" and need.workers > present.ceiling
+    ceiling = need.workers if short else present.ceiling
+    behind = is_behind(spec, observation.lag, need, rates)
     memory = replace(
         memory,
         replicas=replicas,
+        proven=ceiling if short else memory.proven,
         changed_at=now if changed else memory.changed_at,
         on_pace_at=memory.on_pace_at if behind and not changed else now,
         at_limit=need.at_limit,
-        counters=counters,
-        needs=needs,
     )
     decision = Decision(
         replicas=replicas,
         rate=spec.rate_per_second,
         valid=observation.lag is not None,
-        reason=_reason(need, binding, rates, replicas, spec),
+        reason=reason,
         binding_constraint=binding,
         ceiling=ceiling,
         eta_seconds=_eta(spec, observation.lag, rates, memory, now),
-        inputs=_inputs(spec, observation, rates, need, counters.speed.value is None),
+        inputs=_inputs(spec, observation, rates, need, present.guessing),
     )
     return decision, memory
 
 
-def _rates(spec: PoolSpec, counters: Counters, now: float) -> _Rates:
-    return _Rates(
+def _looked(spec: PoolSpec, observation: Observation, memory: Memory, now: float) -> Memory:
+    """The memory with what this tick saw, before anything is decided."""
+    found = observation.replicas if memory.replicas is None else memory.proven
+    lost_at = now if memory.lag_lost_at is None else memory.lag_lost_at
+    return replace(
+        memory,
+        counters=memory.counters.observe(spec, observation, now),
+        proven=found,
+        lag_lost_at=lost_at if observation.lag is None else None,
+    )
+
+
+def _present(spec: PoolSpec, observation: Observation, memory: Memory, rates: Rates, now: float) -> Present:
+    guessing = memory.counters.speed.value is None
+    before = memory.replicas if memory.replicas is not None else observation.replicas
+    ceiling = ceil_of(spec.rate_per_second / (rates.per_worker * spec.utilization))
+    if guessing:
+        ceiling = max(ceiling, memory.proven or 0)
+    return Present(
+        workers=_between(spec.min_replicas, before or 0, spec.max_replicas),
+        ceiling=_between(spec.min_replicas, ceiling, spec.max_replicas),
+        memory=memory,
+        now=now,
+        guessing=guessing,
+    )
+
+
+def _number(
+    spec: PoolSpec, observation: Observation, need: Need, present: Present
+) -> tuple[int | None, str | None, str, Memory]:
+    """The next number with its constraint, and with its reason where that does not follow from the need."""
+    memory, now, current = present.memory, present.now, present.workers
+    largest = min(current, present.ceiling)
+    replicas, needs = stabilize(need.workers, largest, memory.needs, now, spec.stabilization_seconds)
+    forced = overruled(spec, observation, memory, now)
+    if forced is not None:
+        return *forced, replace(memory, needs=needs)
+    binding = "stabilization" if replicas > need.workers else need.binding
+    if spec.override.no_scale_down and replicas < current:
+        replicas, binding = current, "scale-down-paused"
+    replicas, limited, moves = step(spec, replicas, current, memory.moves, now)
+    return replicas, None, limited or binding, replace(memory, needs=needs, moves=moves)
+
+
+def _rates(spec: PoolSpec, counters: Counters, now: float) -> Rates:
+    return Rates(
         arrival=counters.arrivals.rate(spec.panic_window_seconds, now),
         drain=counters.finished.rate(spec.panic_window_seconds, now),
         recent_arrival=counters.arrivals.rate(spec.forecast_window_seconds, now),
@@ -136,79 +111,7 @@ def _rates(spec: PoolSpec, counters: Counters, now: float) -> _Rates:
     )
 
 
-def _need(spec: PoolSpec, lag: Lag | None, rates: _Rates, present: _Present) -> _Need:
-    """The number of workers that this tick calls for, before stabilization."""
-    current, ceiling, at_limit = present.workers, present.ceiling, present.memory.at_limit
-    if lag is None:
-        return _Need(current, "unknown", backlog=at_limit, at_limit=at_limit)
-    limit = spec.rate_per_second
-    backlog = lag.total >= max(1.0, limit * _BACKLOG_SECONDS)
-    if spec.paused:
-        return _Need(current, "paused", backlog=backlog, at_limit=at_limit and backlog)
-    demand = _demand(spec, lag, rates.arrival)
-    # Without a history of arrivals (after a start or a gap) a backlog may be the beginning of a burst.
-    at_limit = backlog and (at_limit or demand is None or demand >= limit)
-    if demand is None and not at_limit:
-        return _Need(min(current, ceiling), "demand", backlog=backlog, at_limit=False)
-    want = limit if at_limit or demand is None else min(limit, demand)
-    exact = want * (1 + spec.spare) / rates.per_worker
-    beyond = exact > spec.max_replicas * (1 + spec.tolerance)
-    workers = _ceil(exact)
-    binding = "limit" if want >= limit else "demand"
-    if current < workers and exact <= current * (1 + spec.tolerance):
-        workers = current  # noise
-    if backlog and workers <= current and _falls_short(spec, present.memory, present.now):
-        workers, binding = current + 1, "shortfall"
-    elif backlog and workers < current:
-        workers, binding = current, "catch-up"  # a worker less would only lengthen the drain
-    if workers > ceiling:
-        workers, binding = ceiling, "maximum" if beyond else "ceiling"
-    if workers < spec.min_replicas:
-        workers, binding = spec.min_replicas, "minimum"
-    return _Need(workers, binding, backlog, at_limit, demand, want, beyond)
-
-
-def _falls_short(spec: PoolSpec, memory: Memory, now: float) -> bool:
-    """These workers have long had enough to do and did too little of it, whatever their rate promises.
-
-    What a worker does between two batches is in no busy second. One more at a time, and the ceiling holds.
-    Twice the window: a moment's loss, seen through one window, is over by then.
-    """
-    since = memory.on_pace_at
-    return since is not None and now - since > 2 * spec.panic_window_seconds
-
-
-def _is_behind(spec: PoolSpec, lag: Lag | None, need: _Need, rates: _Rates) -> bool:
-    """There is a backlog, and the pool is seen to do less than R or, where that would do, than what ends it in time.
-
-    Without the second, an R far above the usual arrivals would let the backlog grow until it calls for all of R.
-    """
-    if lag is None or rates.drain is None or spec.paused or not need.backlog:
-        return False
-    in_time = (rates.arrival or 0.0) + lag.total / spec.catch_up_seconds
-    goal = spec.rate_per_second if need.at_limit else min(spec.rate_per_second, in_time)
-    return rates.drain < _SHORT * goal
-
-
-def _demand(spec: PoolSpec, lag: Lag, arrival: float | None) -> float | None:
-    """Messages per second that keep up with the arrivals and end the backlog within the catch-up time."""
-    if arrival is None:
-        return None
-    catch_up = (lag.total + arrival * spec.start_seconds) / spec.catch_up_seconds
-    return catch_up + arrival / spec.utilization
-
-
-def _stabilize(
-    needed: int, current: int, needs: tuple[tuple[float, int], ...], now: float, seconds: float
-) -> tuple[int, tuple[tuple[float, int], ...]]:
-    """Up at once; down only to the largest number needed within `seconds`. Also returns the new history."""
-    # Falling numbers only: an entry that this one reaches can never be the maximum again.
-    kept = tuple(entry for entry in needs if entry[1] > needed and entry[0] > now - seconds)
-    largest = kept[0][1] if kept else needed
-    return max(needed, min(current, largest)), (*kept, (now, needed))
-
-
-def _reason(need: _Need, binding: str, rates: _Rates, replicas: int, spec: PoolSpec) -> str:
+def _reason(need: Need, binding: str, rates: Rates, replicas: int | None, spec: PoolSpec) -> str:
     if binding == "unknown":
         return "LagUnknown"
     if binding == "paused":
@@ -222,7 +125,7 @@ def _reason(need: _Need, binding: str, rates: _Rates, replicas: int, spec: PoolS
     return "KeepingUp" if rates.arrival is None or rates.arrival > 0 else "Idle"
 
 
-def _eta(spec: PoolSpec, lag: Lag | None, rates: _Rates, memory: Memory, now: float) -> float | None:
+def _eta(spec: PoolSpec, lag: Lag | None, rates: Rates, memory: Memory, now: float) -> float | None:
     """L / (drain - arrivals).
 
     Just after a change of the number of workers, drain is what they can do together; later, what they do.
@@ -240,7 +143,7 @@ def _eta(spec: PoolSpec, lag: Lag | None, rates: _Rates, memory: Memory, now: fl
 
 
 def _inputs(
-    spec: PoolSpec, observation: Observation, rates: _Rates, need: _Need, prior: bool
+    spec: PoolSpec, observation: Observation, rates: Rates, need: Need, prior: bool
 ) -> dict[str, float | None]:
     lag = observation.lag
     return {
@@ -263,10 +166,6 @@ def _inputs(
         "utilization": spec.utilization,
         "spare": spec.spare,
     }
-
-
-def _ceil(value: float) -> int:
-    return math.ceil(value - 1e-9)  # 5.0000000001 workers are five
 
 
 def _between(low: int, value: int, high: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
@@ -38,6 +38,11 @@ _BINDING_SENTENCES: Final = {
     "scale-up-limit": "more are needed, and spec.behavior.scaleUp lets them come step by step",
     "scale-down-limit": "fewer are needed, and spec.behavior.scaleDown lets them go step by step",
     "scale-down-paused": "fewer are needed, and {annotation} keeps them",
+}
+_STATES: Final[Mapping[bool | None, Literal["True", "False", "Unknown"]]] = {
+    True: "True",
+    False: "False",
+    None: "Unknown",
 }
 _LIMITED: Final = ("maximum", "scale-up-limit", "scale-down-limit", "scale-down-paused")
 
@@ -85,9 +90,7 @@ def conditions(facts: Facts, previous: Iterable[Mapping[str, Any]]) -> list[Cond
 
 
 def _condition(kind: Any, word: Word, before: Mapping[str, Any], facts: Facts) -> Condition:
-    status: Literal["True", "False", "Unknown"] = "Unknown"
-    if word.status is not None:
-        status = "True" if word.status else "False"
+    status = _STATES[word.status]
     since = before.get("lastTransitionTime") if before.get("status") == status else None
     return Condition(
         type=kind,
@@ -103,18 +106,26 @@ def troubles(facts: Facts) -> list[Trouble]:
     """The failures that keep the operator from its work, the gravest first."""
     if facts.spec is None:
         return [Trouble("InvalidSpec", f"{facts.invalid} The workers and the rate are left as they are.")]
-    ports = ["scaler", "lag", *(["pace"] if facts.spec.mode == "Enforce" else [])]
-    return [
-        explain(port, facts.failures[port], facts.spec, facts.namespace)
+    ports = (
+        ("scaler", "lag") if facts.spec.mode == "Advise" else ("scaler", "scale", "lag", "pace", "set_pace")
+    )
+    found = [
+        (port, explain(port, facts.failures[port], facts.spec, facts.namespace))
         for port in ports
         if port in facts.failures
     ]
+    return [replace(one, message=f"{one.message}{_meanwhile(port, facts)}") for port, one in found]
+
+
+def _meanwhile(port: str, facts: Facts) -> str:
+    if port in ("pace", "set_pace"):
+        return " The rate in force stays."
+    return "" if port == "lag" and _falls_back(facts) else " The number of workers is held."
 
 
 def _ready(facts: Facts) -> Word:
     for trouble in troubles(facts):
-        held = "" if facts.spec is None or _falls_back(facts) else " The number of workers is held."
-        return Word(False, trouble.reason, trouble.message + held)
+        return Word(False, trouble.reason, trouble.message)
     spec, decision = facts.spec, facts.decision
     if spec is None or decision is None:
         return Word(None, "Starting", _NOT_YET)

@@ -44,7 +44,7 @@ class Trouble:
 
 
 def explain(port: str, error: BaseException, spec: WorkerPoolSpec, namespace: str) -> Trouble:
-    """Words for the failure of a port: `scaler` speaks to Kubernetes, all others to NATS."""
+    """Words for the failure of a port: `scaler` and `scale` speak to Kubernetes, all others to NATS."""
     stream, consumer = spec.source.stream, spec.source.consumer
     if isinstance(error, WorkloadMissingError):
         kind, name = spec.workload.kind, spec.workload.name
@@ -81,7 +81,7 @@ def explain(port: str, error: BaseException, spec: WorkerPoolSpec, namespace: st
 
 def _outage(port: str, error: BaseException) -> Trouble:
     silent = isinstance(error, (UnavailableError, OutcomeUnknownError, TimeoutError, OSError))
-    if isinstance(error, KubernetesUnavailableError) or (silent and port == "scaler"):
+    if isinstance(error, KubernetesUnavailableError) or (silent and port in ("scaler", "scale")):
         return Trouble(
             "KubernetesUnavailable", "The API server does not answer the operator; it goes on asking."
         )

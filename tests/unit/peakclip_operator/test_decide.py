@@ -223,7 +223,7 @@ def replay(spec: PoolSpec, waiting: list[int | None], growth: list[int]) -> tupl
     for tick, ready in enumerate(waiting):
         stored += growth[tick % len(growth)]
         lag = None if ready is None else Lag(ready, 0, stored + ready, stored)
-        decision, memory = decide(spec, Observation(lag, None, None), memory, tick * 0.5)
+        decision, memory = decide(spec, Observation(lag, None, 0), memory, tick * 0.5)
         decisions.append(decision)
     return decisions, memory
 
@@ -261,8 +261,8 @@ def test_more_lag_never_means_fewer_workers(
     _, memory = replay(spec, waiting, growth)
     less, more = sorted((less, more))
     now, stored = len(waiting) * 0.5, 1_000_000
-    few, _ = decide(spec, Observation(Lag(less, 0, stored, 0), None, None), memory, now)
-    many, _ = decide(spec, Observation(Lag(more, 0, stored, 0), None, None), memory, now)
+    few, _ = decide(spec, Observation(Lag(less, 0, stored, 0), None, 0), memory, now)
+    many, _ = decide(spec, Observation(Lag(more, 0, stored, 0), None, 0), memory, now)
     assert few.replicas <= many.replicas
 
 
@@ -272,7 +272,7 @@ def test_halving_r_never_raises_the_number(spec: PoolSpec, waiting: list[int], g
     halved = replace(spec, effective_per_second=spec.rate_per_second / 2)
     stored = sum(growth[tick % len(growth)] for tick in range(len(waiting)))
     lag = Lag(waiting[-1], 0, stored + waiting[-1], stored)
-    after, _ = decide(halved, Observation(lag, None, None), memory, (len(waiting) - 1) * 0.5)
+    after, _ = decide(halved, Observation(lag, None, 0), memory, (len(waiting) - 1) * 0.5)
     assert after.replicas <= decisions[-1].replicas
 
 

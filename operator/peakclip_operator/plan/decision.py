@@ -1,0 +1,51 @@
+"""What comes out of a tick: the decision, and what the next one needs to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from peakclip_operator.plan.rates import Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    replicas: int | None
+    """None: not even the present number is known, so nobody may be started or ended."""
+    rate: float
+    """R in force, messages per second."""
+    valid: bool
+    """False: the lag is unknown. The number of workers is held, or the fallback's."""
+    reason: str
+    """WorkersUnknown, LagUnknown, Paused, AtMaximum, CatchingUp, KeepingUp, Stabilizing or Idle."""
+    binding_constraint: str
+    """What the number would follow if it moved: unknown, fallback, paused, limit, demand, shortfall, catch-up,
+    ceiling, minimum, maximum, stabilization, scale-up-limit, scale-down-limit or scale-down-paused."""
+    ceiling: int
+    eta_seconds: float | None
+    """To an empty queue; None: unknown, or never at this rate."""
+    inputs: Mapping[str, float | None]
+    """Every number that was used. None means unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the next decision needs to know of the earlier ones."""
+
+    replicas: int | None = None
+    """None until the number that was found is known."""
+    proven: int | None = None
+    """While the rate of a worker is a guess, no ceiling that follows from it is below this: the number that was
+    found at the start, or that was seen to be too small."""
+    lag_lost_at: float | None = None
+    """Since when the lag has been unknown."""
+    changed_at: float | None = None
+    on_pace_at: float | None = None
+    """When the pool last did what its backlog asks of it, had none, or had another number of workers."""
+    at_limit: bool = False
+    """The present backlog has once called for R."""
+    counters: Counters = field(default_factory=Counters)
+    needs: tuple[tuple[float, int], ...] = ()
+    """When which number of workers was needed, for the rolling maximum; falling numbers only."""
+    moves: tuple[tuple[float, int], ...] = ()
+    """When how many workers were added, or given back if negative, as long as a limit of steps asks for it."""

@@ -1,0 +1,119 @@
+"""The number of workers that a tick calls for, before stabilization and limits of steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from peakclip_operator.plan.decision import Memory
+from peakclip_operator.plan.observation import Lag
+from peakclip_operator.plan.spec import PoolSpec
+
+_SHORT = 0.98  # a drain below this share of R is short of it
+_BACKLOG_SECONDS = 1.0  # less lag than R does in this time is work in hand, not a backlog
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    arrival: float | None
+    drain: float | None
+    recent_arrival: float | None
+    per_worker: float
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Where the pool stands before this decision."""
+
+    workers: int
+    ceiling: int
+    memory: Memory
+    now: float
+    guessing: bool
+    """No worker's rate was ever measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    workers: int
+    binding: str
+    backlog: bool
+    at_limit: bool
+    demand: float | None = None
+    want: float | None = None
+    beyond_maximum: bool = False
+
+
+def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) -> Need:
+    """The number of workers that this tick calls for, before stabilization."""
+    current, ceiling, at_limit = present.workers, present.ceiling, present.memory.at_limit
+    if lag is None:
+        return Need(current, "unknown", backlog=at_limit, at_limit=at_limit)
+    limit = spec.rate_per_second
+    backlog = lag.total >= max(1.0, limit * _BACKLOG_SECONDS)
+    if spec.paused:
+        return Need(current, "paused", backlog=backlog, at_limit=at_limit and backlog)
+    demand = _demand(spec, lag, rates.arrival)
+    # Without a history of arrivals (after a start or a gap) a backlog may be the beginning of a burst.
+    at_limit = backlog and (at_limit or demand is None or demand >= limit)
+    if demand is None and not at_limit:
+        somebody = max(1 if lag.total else 0, min(current, ceiling))
+        return Need(somebody, "demand", backlog=backlog, at_limit=False)
+    want = limit if at_limit or demand is None else min(limit, demand)
+    exact = want * (1 + spec.spare) / rates.per_worker
+    beyond = exact > spec.max_replicas * (1 + spec.tolerance)
+    workers = max(ceil_of(exact), 1 if lag.total and limit else 0)
+    binding = "limit" if want >= limit else "demand"
+    if current < workers and exact <= current * (1 + spec.tolerance):
+        workers = current  # noise
+    if backlog and workers <= current and _falls_short(spec, present.memory, present.now):
+        workers, binding = current + 1, "shortfall"
+        if (
+            present.guessing and rates.drain
+        ):  # workers that tell nothing of themselves: the ceiling is a guess, too
+            ceiling = _between(ceiling, workers, spec.max_replicas)
+    elif backlog and workers < current:
+        workers, binding = current, "catch-up"  # a worker less would only lengthen the drain
+    if workers > ceiling:
+        workers, binding = ceiling, "maximum" if beyond else "ceiling"
+    if workers < spec.min_replicas:
+        workers, binding = spec.min_replicas, "minimum"
+    return Need(workers, binding, backlog, at_limit, demand, want, beyond)
+
+
+def _falls_short(spec: PoolSpec, memory: Memory, now: float) -> bool:
+    """These workers have long had enough to do and did too little of it, whatever their rate promises.
+
+    What a worker does between two batches is in no busy second. One more at a time, and the ceiling holds.
+    Twice the window: a moment's loss, seen through one window, is over by then.
+    """
+    since = memory.on_pace_at
+    return since is not None and now - since > 2 * spec.panic_window_seconds
+
+
+def is_behind(spec: PoolSpec, lag: Lag | None, need: Need, rates: Rates) -> bool:
+    """There is a backlog, and the pool is seen to do less than R or, where that would do, than what ends it in time.
+
+    Without the second, an R far above the usual arrivals would let the backlog grow until it calls for all of R.
+    """
+    if lag is None or rates.drain is None or spec.paused or not need.backlog:
+        return False
+    in_time = (rates.arrival or 0.0) + lag.total / spec.catch_up_seconds
+    goal = spec.rate_per_second if need.at_limit else min(spec.rate_per_second, in_time)
+    return rates.drain < _SHORT * goal
+
+
+def _demand(spec: PoolSpec, lag: Lag, arrival: float | None) -> float | None:
+    """Messages per second that keep up with the arrivals and end the backlog within the catch-up time."""
+    if arrival is None:
+        return None
+    catch_up = (lag.total + arrival * spec.start_seconds) / spec.catch_up_seconds
+    return catch_up + arrival / spec.utilization
+
+
+def ceil_of(value: float) -> int:
+    return math.ceil(value - 1e-9)  # 5.0000000001 workers are five
+
+
+def _between(low: int, value: int, high: int) -> int:
+    return max(low, min(value, high))
