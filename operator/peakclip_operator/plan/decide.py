@@ -53,7 +53,7 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
         binding_constraint=binding,
         ceiling=ceiling,
         eta_seconds=_eta(spec, observation.lag, rates, memory, now),
-        inputs=_inputs(spec, observation, rates, need, present.guessing),
+        inputs=_inputs(spec, observation, rates, need, memory.counters.speed.value is None),
     )
     return decision, memory
 
@@ -71,7 +71,8 @@ def _looked(spec: PoolSpec, observation: Observation, memory: Memory, now: float
 
 
 def _present(spec: PoolSpec, observation: Observation, memory: Memory, rates: Rates, now: float) -> Present:
-    guessing = memory.counters.speed.value is None
+    # The guess counts for some seconds beside what is measured: see Speed.
+    guessing = memory.counters.speed.value in (None, 1 / spec.prior_batch_seconds)
     before = memory.replicas if memory.replicas is not None else observation.replicas
     ceiling = ceil_of(spec.rate_per_second / (rates.per_worker * spec.utilization))
     if guessing:

@@ -30,7 +30,7 @@ class Present:
     memory: Memory
     now: float
     guessing: bool
-    """No worker's rate was ever measured."""
+    """The rate of a worker is not what was measured but the first guess."""
 
 
 @dataclass(frozen=True, slots=True)
