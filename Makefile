@@ -70,6 +70,9 @@ nats-roles: $(READY) ## write the chart's NATS permissions and their page from l
 .PHONY: crd
 crd: $(READY) ## the definition of the resource WorkerPool, from its model in operator/
 	$(BIN)/python -m peakclip_operator.resource
+.PHONY: dashboard
+dashboard: $(READY) ## write the Grafana dashboard from scripts/dashboard_panels.py
+	PYTHONPATH=scripts $(BIN)/python scripts/dashboard.py > charts/peakclip/files/dashboards/peakclip.json
 
 .PHONY: lock
 lock: $(READY) ## bring requirements.lock and those of the images up to date with pyproject.toml (ARGS="--upgrade" for newest versions)
