@@ -89,6 +89,7 @@ class BatchPool(Generic[_T]):
         self._backoff = backoff_seconds
         self.gather_seconds = gather_seconds
         self._record = Record(database, name)
+        telemetry.FAILED.labels(name)  # 0 from the start: from nothing to 1 would be no increase
         self._failures: dict[int, int] = {}  # stream sequence -> failed attempts in this process
         self._holds = 0  # in a row, without a commit in between
 
