@@ -120,5 +120,15 @@ topologySpreadConstraints:
 {{- end -}}
 
 {{- define "peakclip.operatorAccount" -}}
+{{- if not (or .Values.operator.serviceAccount.create .Values.operator.serviceAccount.name) -}}
+{{- fail "operator.serviceAccount.name is needed when operator.serviceAccount.create is false." -}}
+{{- end -}}
 {{- .Values.operator.serviceAccount.name | default (printf "%s-operator" (include "peakclip.fullname" .)) -}}
 {{- end -}}
+
+{{/* What a test pod needs comes before it, and goes after it has succeeded. */}}
+{{- define "peakclip.testObject" -}}
+helm.sh/hook: test
+helm.sh/hook-weight: "-1"
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}

@@ -65,7 +65,9 @@ imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 {{- with $values.command }}
 command: {{- toYaml . | nindent 2 }}
 {{- end }}
-args: {{- toYaml (concat ($values.args | default .args) ($values.extraArgs | default list)) | nindent 2 }}
+{{- with concat ($values.args | default .args | default list) ($values.extraArgs | default list) }}
+args: {{- toYaml . | nindent 2 }}
+{{- end }}
 env:
   {{- include "peakclip.env" . | nindent 2 }}
 {{- with $values.extraEnvFrom }}

@@ -3,16 +3,12 @@
 # Reads what is wished for, and hears of changes at once.
 - apiGroups: [peakclip.dev]
   resources: [workerpools]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 # Says what it found and decided: conditions, lag, rates.
 - apiGroups: [peakclip.dev]
   resources: [workerpools/status]
   verbs: [patch]
-# Reads which pods belong to the workload, and whether the Deployment is there at all.
-- apiGroups: [apps]
-  resources: [deployments]
-  verbs: [get]
-# Sets the number of workers, and nothing else of the Deployment.
+# Reads and sets the number of workers, and nothing else of the Deployment.
 - apiGroups: [apps]
   resources: [deployments/scale]
   verbs: [get, patch]
@@ -21,18 +17,15 @@
   resources: [pods]
   verbs: [list, patch]
 # Tells people what it did: `kubectl describe workerpool`.
-- apiGroups: [events.k8s.io]
+- apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
 {{- end -}}
 
-{{/* What it may do in its own namespace: the Lease by which one of several operators acts. */}}
+{{/* What it may do in its own namespace. The Lease is the chart's, so that it needs no right to make any, and so that it
+goes with the release. */}}
 {{- define "peakclip.operatorLeaseRules" -}}
-# Makes the Lease the first time. A name cannot be asked for here: the object does not exist yet.
-- apiGroups: [coordination.k8s.io]
-  resources: [leases]
-  verbs: [create]
-# Takes, renews and gives back that one Lease.
+# Takes, renews and gives back the one Lease by which one of several operators acts.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   resourceNames: [{{ include "peakclip.fullname" . }}-operator]
