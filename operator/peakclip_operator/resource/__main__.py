@@ -10,7 +10,7 @@ import yaml
 
 from peakclip_operator.resource.definition import definition
 
-FILE: Final = "charts/peakclip/files/crd-workerpools.yaml"
+FILE: Final = "charts/peakclip/crds/workerpools.yaml"
 _HEAD: Final = "# Made from operator/peakclip_operator/resource by `make crd`. Do not edit.\n"
 
 

@@ -1,10 +1,9 @@
 {{/* The server's configuration. Passwords come from the environment: $API_PASSWORD and so on. */}}
 {{- define "peakclip.natsConfig" -}}
 {{- $name := printf "%s-nats" (include "peakclip.fullname" .) -}}
-{{- $permissions := .Files.Get "files/nats-permissions.conf" -}}
-{{- with $permissions }}{{ . | trim }}
+# What each role may say and hear: from lib/peakclip/roles.py.
+include ./nats-permissions.conf
 
-{{ end -}}
 server_name: $POD_NAME
 listen: "0.0.0.0:4222"
 # For the kubelet's probes. No NetworkPolicy lets anybody else in.
@@ -27,7 +26,7 @@ accounts {
     jetstream: enabled
     users: [
       {{- range $role := splitList " " (include "peakclip.natsRoles" .) }}
-      {user: {{ $role }}, password: ${{ upper $role }}_PASSWORD{{ if $permissions }}, permissions: ${{ upper $role }}_PERMISSIONS{{ end }}}
+      {user: {{ $role }}, password: ${{ upper $role }}_PASSWORD, permissions: $PERMISSIONS_{{ upper $role }}}
       {{- end }}
     ]
     imports: [{service: {account: SYS, subject: "$SYS.REQ.SERVER.PING.JSZ"}}]
