@@ -159,6 +159,16 @@ class System:
             )
         return [row["at"] for row in rows]
 
+    async def started_since(self, begin: float) -> list[float]:
+        """When orders of any sale started, epoch seconds, ascending."""
+        async with self.database() as connection:
+            rows = await connection.fetch(
+                "select extract(epoch from started_at)::float8 as at from audit_orders"
+                " where started_at >= to_timestamp($1) order by 1",
+                begin,
+            )
+        return [row["at"] for row in rows]
+
     async def until_rows(self, sale: str, wanted: int, seconds: float, where: str = "true") -> None:
         """Until the sale has so many rows of that kind. One connection, asked twice a second."""
 

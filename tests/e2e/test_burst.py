@@ -1,0 +1,55 @@
+"""10,000 orders at once, through the Ingress: accepted durably, and the database sees R, whatever R is."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from e2e.rates import Drain, allowed
+from e2e.record import measured
+from e2e.story import Story, counted, told
+from e2e.system import System
+
+ORDERS = 10_000
+WORK_SECONDS = 0.040
+MIN_WORKERS = 1
+
+
+@pytest.mark.parametrize("rate", [300, 100])
+async def test_the_database_sees_r_and_nothing_above(system: System, rate: int) -> None:
+    await system.change("orders", {"throughput": {"limitPerSecond": rate}})
+    await system.until_workers("orders", MIN_WORKERS, 90)
+    async with (
+        told(system.api, system.namespace, system.pool("orders")) as story,
+        counted(system.api, system.namespace, system.workers("orders")) as pods,
+    ):
+        sale = await system.sale(ORDERS)
+        story.say(f"{ORDERS} orders")
+        orders = await system.burst(sale, ORDERS)
+        story.say(f"all answered after {orders.seconds:.2f} s")
+        await system.until_rows(sale, ORDERS, ORDERS / rate * 1.5 + 30)
+        story.say("the last one is in the database")
+        await system.until_workers("orders", MIN_WORKERS, 90)
+        story.say(f"back at {MIN_WORKERS}")
+    assert len(orders.accepted) == ORDERS
+    assert (orders.errors, dict(orders.refused)) == (0, {})
+    committed = Drain.of(await system.moments(sale), rate)
+    started = Drain.of(await system.moments(sale, "started_at"), rate)
+    figures = {
+        "rate": rate, "accept_seconds": orders.seconds, "retries": dict(orders.causes),
+        "committed": committed.figures(), "started": started.figures(),
+        "most_ready_pods": pods.most(), "most_desired": _most(story, "Desired"),
+        "ready_pod_seconds": round(pods.seconds(committed.first, committed.last)),
+    }  # fmt: skip
+    measured(f"burst-{rate}", figures, story.lines)
+    assert abs(committed.steady / rate - 1) <= 0.01
+    assert started.most <= allowed(rate)
+    assert committed.most <= allowed(rate)
+    assert _most(story, "Desired") >= math.floor(rate * WORK_SECONDS), "fewer could not do R"
+    assert story.column("Desired")[0] == story.column("Desired")[-1] == str(MIN_WORKERS)
+    assert pods.restarts == {}
+    await system.audit(orders.accepted, max(300, rate), allowed(300) - 300)
+
+
+def _most(story: Story, column: str) -> int:
+    return max(int(value) for value in story.column(column) if value.isdigit())
