@@ -17,6 +17,7 @@ import pytest
 
 from peakclip.settings import Settings
 from peakclip_api.settings import ApiSettings
+from peakclip_operator.kubernetes.settings import ClusterSettings
 from peakclip_operator.settings import OperatorSettings
 from peakclip_worker.settings import RelaySettings, WorkerSettings
 
@@ -107,23 +108,25 @@ def headings(page: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     "settings",
-    [ApiSettings, WorkerSettings, RelaySettings, OperatorSettings],
+    [ApiSettings, WorkerSettings, RelaySettings, OperatorSettings, ClusterSettings],
     ids=lambda one: str(one.__module__),
 )
 def test_every_setting_is_described(settings: type[Settings]) -> None:
     text = (ROOT / "docs" / "reference" / "configuration.md").read_text()
-    missing = [name for name in variables(settings) if f"`PEAKCLIP_{name.upper()}`" not in text]
+    missing = [name for name in variables(settings) if f"`{name}`" not in text]
     assert missing == []
 
 
-def variables(settings: type[pydantic.BaseModel]) -> Iterator[str]:
-    """Without the prefix; a group of settings gives its name to its variables."""
+def variables(settings: type[pydantic.BaseModel], prefix: str = "PEAKCLIP_") -> Iterator[str]:
+    """A group of settings gives its name to its variables."""
     for name, field in settings.model_fields.items():
         group = field.annotation
         if isinstance(group, type) and issubclass(group, pydantic.BaseModel):
-            yield from (f"{name}_{inner}" for inner in variables(group))
+            yield from variables(group, f"{prefix}{name.upper()}_")
+        elif isinstance(field.validation_alias, str):
+            yield field.validation_alias
         else:
-            yield name
+            yield f"{prefix}{name.upper()}"
 
 
 def test_the_lock_names_no_machine_and_no_index() -> None:
