@@ -58,8 +58,6 @@ def test_panels_have_places_of_their_own() -> None:
 
 
 def test_shortened_rules_differ_in_durations_only() -> None:
-    rules = (
-        "groups: [{name: a, rules: [{alert: X, expr: 'rate(peakclip:y:rate5m[10m] offset 1h) > 5', for: 1h}]}]"
-    )
+    rules = "groups: [{name: a, rules: [{alert: X, expr: 'rate(peakclip:y:rate5m[10m] offset 1h) > 5', for: 1h}]}]"
     assert "peakclip:y:rate5m[10s] offset 60s) > 5" in shortened(rules, 60)
     assert "for: 60s" in shortened(rules, 60)

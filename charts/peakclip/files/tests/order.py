@@ -32,7 +32,9 @@ def call(path: str, key: str, body: object = None) -> dict[str, str]:
         with urllib.request.urlopen(request, timeout=15) as answer:  # noqa: S310
             found: dict[str, str] = json.load(answer)
     except urllib.error.HTTPError as exc:
-        raise SystemExit(f"{path} was refused ({exc.code}): {exc.read(500).decode(errors='replace')}") from None
+        raise SystemExit(
+            f"{path} was refused ({exc.code}): {exc.read(500).decode(errors='replace')}"
+        ) from None
     return found
 
 
