@@ -233,3 +233,49 @@ async def test_run_ends_at_once_when_asked_to() -> None:
     stopping.set()
     async with asyncio.timeout(0.4):
         await running
+
+
+async def test_with_no_word_of_the_workers_nobody_is_scaled() -> None:
+    world = World(lag=BURST, running=9, down={"scaler": UnavailableError()})
+    loop = world.loop()
+    await world.ticks(loop, 20)
+    assert loop.decision is not None
+    assert (loop.decision.replicas, loop.decision.reason, world.asked) == (None, "WorkersUnknown", [])
+    assert (loop.workers, list(loop.failures)) == (None, ["scaler"])
+    del world.down["scaler"]
+    await world.ticks(loop, 1)
+    assert (loop.decision.replicas, world.asked, loop.failures) == (9, [], {})
+
+
+async def test_advice_is_told_and_touches_neither_workers_nor_rate() -> None:
+    world = World(lag=BURST, pace=PaceReading(40.0, 40.0, paused=False, burst=5))
+    loop = world.loop(PoolSpec(prior_batch_seconds=1 / 22, advise=True))
+    with structlog.testing.capture_logs() as lines:
+        await world.ticks(loop, 5)
+    assert (world.asked, world.set_to) == ([], [])
+    assert world.published[-1].workers_desired == 6  # for the 100/s of the spec
+    assert (world.published[-1].limit_per_second, world.published[-1].effective_per_second) == (100.0, 40.0)
+    assert [line["event"] for line in lines] == ["advised"]
+
+
+async def test_a_refused_order_to_scale_is_kept_until_it_is_taken_back_or_obeyed() -> None:
+    world = World(lag=BURST)
+    refusal = PermissionError("patch deployments/scale")
+
+    class Refusing(_Port):
+        async def scale_to(self, replicas: int, idle_first: Sequence[WorkerSample]) -> None:
+            raise refusal
+
+    loop = ControlLoop(
+        "pool",
+        PoolSpec(prior_batch_seconds=1 / 22),
+        replace(world.ports(), scaler=Refusing(world, "scaler")),
+        clock=lambda: world.now,
+    )
+    with structlog.testing.capture_logs() as lines:
+        await world.ticks(loop, 10)
+    assert loop.failures == {"scale": refusal}
+    assert len([line for line in lines if line["event"] == "port_failing"]) == 1
+    world.running = 6
+    await world.ticks(loop, 1)
+    assert loop.failures == {}
