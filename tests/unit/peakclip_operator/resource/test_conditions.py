@@ -1,0 +1,182 @@
+"""What is wrong or unusual about a pool, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from resource_pool import SPEC, START, Pool
+
+from peakclip.errors import PeakclipError, RefusedError, UnavailableError
+from peakclip_operator.plan import Lag
+from peakclip_operator.resource.conditions import Facts
+from peakclip_operator.resource.events import Event
+from peakclip_operator.resource.model import read_spec
+from peakclip_operator.resource.trouble import (
+    ForbiddenError,
+    KubernetesUnavailableError,
+    NatsRefusedError,
+    WorkloadMissingError,
+)
+
+
+@pytest.mark.parametrize(
+    ("port", "error", "reason", "words"),
+    [
+        ("scaler", WorkloadMissingError(), "WorkloadMissing",
+         "The Deployment peakclip-worker-orders does not exist in the namespace shop: create it or correct"
+         " spec.workload.name. The number of workers is held."),
+        ("scale", ForbiddenError("patch", "deployments/scale"), "Forbidden", "to patch deployments/scale in the"),
+        ("scaler", TimeoutError(), "KubernetesUnavailable", "The API server does not answer"),
+        ("scale", KubernetesUnavailableError(), "KubernetesUnavailable", "The number of workers is held."),
+        ("lag", RefusedError(10059, "stream not found"), "StreamMissing", "The stream SECKILL does not exist: create"),
+        ("lag", RefusedError(10014, "consumer not found"), "ConsumerMissing",
+         "The stream SECKILL has no consumer orders: create it"),
+        ("lag", UnavailableError(), "NatsUnavailable", "NATS does not answer"),
+        ("lag", TimeoutError(), "NatsUnavailable", "NATS does not answer"),
+        ("lag", NatsRefusedError("Permissions Violation for Publish to \"$JS.API.CONSUMER.INFO.A.b\""), "NatsRefused",
+         "Permissions Violation for Publish to \"$JS.API.CONSUMER.INFO.A.b\". Check its Secret"),
+        ("set_pace", RefusedError(10077, "maximum messages exceeded"), "Failing", "The rate in force stays."),
+        ("lag", PeakclipError("Something new."), "Failing", "Something new."),
+    ],
+)  # fmt: skip
+def test_trouble_has_one_word_and_says_what_to_do(
+    port: str, error: Exception, reason: str, words: str
+) -> None:
+    pool = Pool()
+    pool.tick(Lag(0, 0, 0, 0))
+    pool.failures = {port: error}
+    if port == "scaler":
+        pool.running = None
+    pool.tick(None if port == "lag" else Lag(0, 0, 0, 0))
+    assert pool.word("Ready") == f"False/{reason}"
+    assert words in pool.condition("Ready")[2]
+    assert pool.word("LagAvailable") == (f"False/{reason}" if port == "lag" else "True/Available")
+    if port in ("lag", "scaler"):
+        assert pool.word("Scaling") == "False/Held"
+    assert [(one.type, one.reason) for one in pool.events] == [("Warning", reason)]
+    pool.failures, pool.running = {}, 1
+    pool.tick(Lag(0, 0, 0, 0))
+    assert [one.reason for one in pool.events] == [reason, "Recovered"]
+
+
+def test_what_keeps_the_operator_from_acting_is_said_before_what_keeps_it_from_seeing() -> None:
+    pool = Pool(running=None, failures={"lag": UnavailableError(), "scaler": WorkloadMissingError()})
+    pool.tick(None)
+    assert pool.word("Ready") == "False/WorkloadMissing"
+    assert pool.word("LagAvailable") == "False/NatsUnavailable"
+    assert pool.status["replicas"] == {"current": None, "desired": None, "ceiling": 8}
+    assert pool.status["eta"] == "unknown"
+
+
+def test_trouble_that_comes_and_goes_is_not_told_each_time() -> None:
+    pool = Pool()
+    for _ in range(50):
+        pool.failures = {"lag": UnavailableError()}
+        pool.tick(None, 5)
+        pool.failures = {}
+        pool.tick(Lag(0, 0, 0, 0), 5)
+    assert [one.reason for one in pool.events].count("NatsUnavailable") == 1  # 500 seconds
+    pool.failures = {"lag": UnavailableError()}
+    pool.tick(None, 200)
+    assert [one.reason for one in pool.events].count("NatsUnavailable") == 2
+
+
+def test_a_fallback_is_active_and_says_so() -> None:
+    pool = Pool(SPEC | {"fallback": {"policy": "Fixed", "replicas": 5}})
+    pool.tick(Lag(0, 0, 0, 0))
+    pool.failures = {"lag": UnavailableError()}
+    pool.tick(None)
+    assert pool.word("Scaling") == "False/Held"
+    pool.tick(None, 31)
+    assert pool.word("Scaling") == "True/Active"
+    assert (
+        pool.condition("Scaling")[2]
+        == "5 workers: spec.fallback, since the lag is unknown for more than 30s."
+    )
+    assert "held" not in pool.condition("Ready")[2]
+    assert pool.events[-1].message.startswith("1 -> 5 workers: lag unknown")
+
+
+@pytest.mark.parametrize(
+    ("spec", "annotations", "ready", "paused", "scaling"),
+    [
+        ({"paused": True}, {}, "True/Paused", "True/WorkPaused", "False/Held"),
+        ({}, {"peakclip.dev/paused": "true"}, "True/Paused", "True/ScalingPaused", "False/Held"),
+        ({}, {"peakclip.dev/paused-replicas": "3"}, "True/Paused", "True/ReplicasPaused", "False/Held"),
+        ({}, {"peakclip.dev/paused-scale-down": "true"}, "True/Idle", "True/ScaleDownPaused", "True/Active"),
+    ],
+)
+def test_each_pause_has_its_word(
+    spec: dict[str, Any], annotations: dict[str, str], ready: str, paused: str, scaling: str
+) -> None:
+    pool = Pool()
+    pool.tick(Lag(0, 0, 0, 0))
+    pool.spec, pool.annotations = SPEC | spec, annotations
+    pool.tick(Lag(0, 0, 0, 0))
+    pool.tick(Lag(0, 0, 0, 0))
+    assert (pool.word("Ready"), pool.word("Paused"), pool.word("Scaling")) == (ready, paused, scaling)
+    assert "until" in pool.condition("Paused")[2]
+    pool.spec, pool.annotations = dict(SPEC), {}
+    pool.tick(Lag(0, 0, 0, 0))
+    assert pool.word("Paused") == "False/NotPaused"
+    told = [one.reason for one in pool.events if one.reason not in ("Scaled",)]
+    assert told == ["Paused", "Resumed"]
+
+
+def test_advice_is_told_as_advice() -> None:
+    pool = Pool(SPEC | {"mode": "Advise"})
+    pool.tick(Lag(0, 0, 0, 0))
+    pool.tick(Lag(9_000, 0, 9_000, 0))
+    assert (pool.word("Ready"), pool.word("Scaling")) == ("True/Advising", "False/Held")
+    assert (
+        pool.condition("Ready")[2]
+        == "Nothing is touched. The advice is 6 workers (CatchingUp)."
+    )  # fmt: skip
+    assert pool.status["replicas"]["desired"] == 6
+    assert [(one.reason, one.message[:22]) for one in pool.events] == [("Advised", "Would go 1 -> 6 worker")]
+
+
+def test_a_pool_at_its_maximum_is_limited_and_warns() -> None:
+    pool = Pool(SPEC | {"replicas": {"max": 3}})
+    pool.tick(Lag(9_000, 0, 9_000, 0))
+    assert (pool.word("Ready"), pool.word("Scaling")) == ("True/AtMaximum", "True/Limited")
+    assert "raise spec.replicas.max" in pool.condition("Ready")[2]
+    assert [(one.type, one.reason) for one in pool.events] == [
+        ("Normal", "Scaled"),
+        ("Warning", "AtMaximum"),
+    ]
+
+
+def test_a_way_up_in_steps_is_limited_and_told_as_few_events() -> None:
+    pool = Pool(SPEC | {"behavior": {"scaleUp": {"pods": 1, "period": "1s"}}})
+    pool.tick(Lag(9_000, 0, 9_000, 0))
+    assert pool.word("Scaling") == "True/Limited"
+    for _ in range(9):
+        pool.tick(Lag(9_000, 0, 9_000, 0))
+    told = [one.message.partition(":")[0] for one in pool.events]
+    assert told == ["1 -> 2 workers", "2 -> 6 workers"]
+
+
+def test_a_changed_limit_is_an_event() -> None:
+    pool = Pool()
+    pool.tick(Lag(0, 0, 0, 0))
+    pool.spec["throughput"] = {"limitPerSecond": 300}
+    pool.tick(Lag(0, 0, 0, 0))
+    assert pool.events == [Event("Normal", "LimitChanged", "100/s -> 300/s, all workers together.")]
+
+
+def test_a_spec_that_cannot_be_read_leaves_everything_as_it_is() -> None:
+    pool = Pool()
+    pool.write(Facts("shop", 2, START, None, invalid="spec.replicas: min may not exceed max."))
+    assert pool.word("Ready") == "False/InvalidSpec"
+    assert pool.condition("Ready")[2].startswith("spec.replicas: min may not exceed max. The workers")
+    assert (pool.word("Scaling"), pool.word("LagAvailable")) == ("False/Held", "Unknown/InvalidSpec")
+
+
+def test_before_the_first_tick_nothing_is_claimed() -> None:
+    pool = Pool()
+    pool.write(Facts("shop", 1, START, read_spec(SPEC)))
+    assert pool.word("Ready") == "Unknown/Starting"
+    assert pool.status["decision"] is None
+    assert pool.events == []
