@@ -26,6 +26,7 @@ from e2e.system import Keys, System, make_keys
 from e2e.wait import wait_for
 
 ORDER: Final = (
+    "operator",
     "install",
     "burst",
     "anchor",

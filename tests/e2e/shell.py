@@ -71,6 +71,12 @@ class Kubectl:
         items: list[dict[str, Any]] = (await self.get(*args))["items"]
         return items
 
+    async def get_raw_config(self) -> dict[str, Any]:
+        """The kubeconfig of the present context, with its credentials."""
+        shown = await self("config", "view", "--raw", "--minify", "--flatten", "-o", "json")
+        config: dict[str, Any] = json.loads(shown)
+        return config
+
     async def exec(self, target: str, *command: str, seconds: float = 60.0) -> str:
         return await self("exec", target, "--", *command, seconds=seconds)
 

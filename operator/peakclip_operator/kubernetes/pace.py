@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from peakclip.jetstream import JetStream
-from peakclip.limiter.pace import Pace, read_pace, set_pace
+from peakclip.limiter.pace import Pace, Step, read_pace, set_pace
 from peakclip_operator.pace import reading
 from peakclip_operator.ports import PaceReading
 
@@ -21,7 +21,7 @@ class WantedPace:
     burst: int
     paused: bool
     enforced: bool
-    """False: only looked at."""
+    """False: the advice is made for this pace, and another one in force is left alone."""
 
 
 class ResourcePace:
@@ -52,7 +52,7 @@ class ResourcePace:
                 burst=pace.burst,
                 paused=pace.paused,
             )
-        if pace is None:
+        if pace is None or not wanted.enforced:
             return _as_if(wanted)
         return reading(pace)
 
@@ -70,6 +70,6 @@ def _as_wanted(pace: Pace, wanted: WantedPace) -> bool:
 
 
 def _as_if(wanted: WantedPace) -> PaceReading:
-    """Of a pool that is only advised and has no pace yet: as if the wish were in force."""
-    effective = 0.0 if wanted.paused else wanted.limit_per_second
-    return PaceReading(wanted.limit_per_second, effective, wanted.paused, wanted.burst)
+    """Of a pool that is only advised: as if the wish were in force, whatever is."""
+    limit, effective = wanted.limit_per_second, 0.0 if wanted.paused else wanted.limit_per_second
+    return reading(Pace(limit, wanted.burst, wanted.paused, (Step(0.0, effective, wanted.burst),)))

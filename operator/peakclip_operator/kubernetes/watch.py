@@ -156,6 +156,8 @@ async def connection(configuration: Configuration) -> kopf.ConnectionInfo:
 
 class _ToStructlog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
+        if "signals are ignored" in record.getMessage():  # as it should be in a thread
+            return
         log.log(record.levelno, "kopf", logger=record.name, message=record.getMessage())
 
 
