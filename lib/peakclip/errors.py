@@ -36,7 +36,9 @@ class ForbiddenError(RefusedError):
 
     def __init__(self, what: str, subject: str, user: str = "") -> None:
         super().__init__(0, f"NATS does not allow {user or 'this connection'} to {what} {subject}")
+        self.what = what
         self.subject = subject
+        self.user = user
 
     def __str__(self) -> str:
         return self.description

@@ -68,7 +68,7 @@ def take(consumers: Sequence[Consumer]) -> tuple[str, ...]:
 
 def follow(streams: Sequence[str]) -> tuple[str, ...]:
     """Read a stream by a consumer of one's own that lives as long as the connection, and slow it down."""
-    slow = (reply for stream in streams for reply in (f"$JS.FC.{stream}.*.*", f"$JS.FC.*.*.{stream}.*.>"))
+    slow = (reply for stream in streams for reply in (f"$JS.FC.{stream}.*.*", f"$JS.FC.*.*.{stream}.*.*"))
     return (*stream_calls("CONSUMER.CREATE", streams), *slow)
 
 

@@ -24,7 +24,7 @@ import nats.errors
 import structlog
 from nats.aio.msg import Msg
 
-from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, UnavailableError
+from peakclip.errors import ForbiddenError, OutcomeUnknownError, PeakclipError, RefusedError, UnavailableError
 from peakclip.microservice import Endpoint, MicroService, ServiceDescription
 from peakclip.nats_client import RepairedClient
 from peakclip.nats_wire import (
@@ -143,7 +143,7 @@ class JetStream:
     def new_inbox(self) -> str:
         return str(self._nc.new_inbox())
 
-    def refusal(self, subject: str) -> PeakclipError | None:
+    def refusal(self, subject: str) -> ForbiddenError | None:
         """Why the server did not take what was published to this subject: it refuses without an answer."""
         return self._nc.refusals.get(subject.lower())
 

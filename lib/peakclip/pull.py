@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from nats.aio.msg import Msg
 
+from peakclip.errors import ForbiddenError
+
 if TYPE_CHECKING:
     from peakclip.jetstream import JetStream
 
@@ -133,7 +135,7 @@ class PullConsumer:
                     return
             self._wake.clear()
             if (refusal := self._js.refusal(self._subject)) is not known and refusal is not None:
-                raise refusal
+                raise ForbiddenError(refusal.what, self._subject, refusal.user)
         if self._absent:
             await asyncio.sleep(min(_ABSENT_SECONDS, wait_seconds))
 

@@ -23,7 +23,9 @@ import pytest
 
 from peakclip import topology
 from peakclip.cli.migrate import migrate
+from peakclip.errors import ForbiddenError
 from peakclip.jetstream import JetStream
+from peakclip.limiter.pace import read_pace, set_pace
 from peakclip.local.folder import STACK_VARIABLE, temporary
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
@@ -169,7 +171,7 @@ async def test_data_keys_and_ports_are_kept_and_a_second_stack_is_refused(data: 
         await connection.execute("create table kept as select 7 as n")
         await connection.close()
         async with await JetStream.connect(first["nats_url"], name="test") as js:
-            await js.increment(topology.stock_subject("kept"), 5)
+            await set_pace(js, topology.REAPER_POOL, limit_per_second=77)
         with pytest.raises(ProcessError, match=rf"Another Peakclip \(pid {os.getpid()}\) runs on"):
             async with Stack(options, environ()):
                 pass
@@ -186,7 +188,11 @@ async def test_data_keys_and_ports_are_kept_and_a_second_stack_is_refused(data: 
         assert await connection.fetchval("select count(*) from api_keys") == 2
         await connection.close()
         async with await JetStream.connect(stack.credentials["nats_url"], name="test") as js:
-            assert (await js.increment(topology.stock_subject("kept"), 1)).value == 6
+            found = await read_pace(js, topology.REAPER_POOL)
+            assert found is not None
+            assert found[0].limit_per_second == 77
+            with pytest.raises(ForbiddenError, match=r"does not allow admin to publish to stock\.kept$"):
+                await js.increment(topology.stock_subject("kept"), 1)
 
 
 async def test_servers_that_exist_are_used(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pydantic
 import pytest
 
+from peakclip.cli.migrate import MigrateSettings
 from peakclip.settings import Settings
 from peakclip_api.settings import ApiSettings
 from peakclip_operator.kubernetes.settings import ClusterSettings
@@ -26,7 +27,7 @@ UNITS = ("api", "lib", "operator", "worker")
 MOST_LINES = 300
 # How many lines over the rule a file may be, and why.
 EXEMPT = {
-    "lib/peakclip/jetstream.py": 155,  # one thin port: all pitfalls of the client in one place
+    "lib/peakclip/jetstream.py": 160,  # one thin port: all pitfalls of the client in one place
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -108,7 +109,7 @@ def headings(page: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     "settings",
-    [ApiSettings, WorkerSettings, RelaySettings, OperatorSettings, ClusterSettings],
+    [ApiSettings, WorkerSettings, RelaySettings, OperatorSettings, ClusterSettings, MigrateSettings],
     ids=lambda one: str(one.__module__),
 )
 def test_every_setting_is_described(settings: type[Settings]) -> None:

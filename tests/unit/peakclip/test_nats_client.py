@@ -8,6 +8,7 @@ import pytest
 from nats.aio.client import Client
 
 from peakclip.nats_client import RepairedClient
+from peakclip.nats_wire import inbox_of, user_of
 
 
 class Wire:
@@ -66,3 +67,20 @@ async def test_a_pong_for_a_flush_that_was_given_up_is_taken(client: RepairedCli
     assert not waiting.done()
     await client._process_pong()
     assert waiting.result() is True
+
+
+@pytest.mark.parametrize(
+    ("url", "user"),
+    [
+        ("nats://worker:secret@host:4222", "worker"),
+        ("nats://a-b_1:x@host", "a-b_1"),
+        ("nats://127.0.0.1:4222", ""),
+        ("nats://a-token@host", ""),
+        ("nats://a.b:x@host", ""),
+        ("nats://%2A:x@host", ""),
+        ("nats://b%C3%BCro:x@host", ""),
+    ],
+)
+def test_each_user_hears_answers_apart(url: str, user: str) -> None:
+    assert user_of(url) == user
+    assert inbox_of(user) == (f"_INBOX_{user}" if user else "_INBOX")

@@ -25,3 +25,12 @@ def test_the_stand_in_for_a_third_party_reaches_only_workers_of_the_orders(
     adapt_environment(pool, environ)
     assert environ.get("PEAKCLIP_WORK_MS") == work_ms
     assert (environ["PEAKCLIP_MANAGEMENT_PORT"], environ["PATH"]) == ("0", "/bin")
+
+
+def test_a_worker_is_another_user_on_nats_than_the_operator_if_it_is_told_so() -> None:
+    environ = {"PEAKCLIP_NATS_URL": "nats://operator:a@h"}
+    adapt_environment("orders", environ)
+    assert environ["PEAKCLIP_NATS_URL"] == "nats://operator:a@h"
+    environ["PEAKCLIP_WORKER_NATS_URL"] = "nats://worker:b@h"
+    adapt_environment("orders", environ)
+    assert environ["PEAKCLIP_NATS_URL"] == "nats://worker:b@h"
