@@ -3,6 +3,7 @@
 PEAKCLIP_E2E_CONTEXT=NAME   use the cluster of $KUBECONFIG if its current context has this name (see place.py)
 PEAKCLIP_E2E_NAMESPACE=NAME where the release goes (peakclip-e2e). It is deleted first, and at the end
 PEAKCLIP_E2E_RESULTS=DIR    keep the measured figures and the tables there
+PEAKCLIP_E2E_TAG=TAG        of the images, where several trees share a cluster (the project's version)
 PEAKCLIP_E2E_KEEP=1         leave the release and its namespace
 """
 
@@ -95,7 +96,7 @@ def installed(place: Place) -> Iterator[Installed]:
     asyncio.run(_new_namespace(kubectl))
     began = time.monotonic()
     try:
-        said = asyncio.run(install(helm))
+        said = asyncio.run(install(helm, *place.values))
     except CommandError as exc:
         raise CommandError(f"{exc}\n{asyncio.run(dump(kubectl))}") from None
     yield Installed(place, namespace, time.monotonic() - began, said)
@@ -116,17 +117,18 @@ async def system(installed: Installed, keys: Keys) -> AsyncIterator[System]:
 
 
 async def install(helm: Helm, *args: str) -> str:
-    # The definition of the resource stays when a release goes; the next one takes it over.
-    return await helm("install", CHART, "--wait", "--timeout=5m", "--take-ownership", *args, seconds=330)
+    return await helm("install", CHART, "--wait", "--timeout=5m", *args, seconds=330)
+
+
+def shaping(place: Place) -> tuple[str, ...]:
+    return ("--set", f"api.ingress.className={place.ingress_class}", *place.values)
 
 
 async def shape(installed: Installed) -> Keys:
     await installed.helm(
-        "upgrade", CHART, "--wait", "--timeout=5m", "-f", VALUES,
-        "--set", f"api.ingress.className={installed.place.ingress_class}", seconds=330,
+        "upgrade", CHART, "--wait", "--timeout=5m", "-f", VALUES, *shaping(installed.place), seconds=330,
     )  # fmt: skip
-    keys = await make_keys(installed.kubectl, RELEASE)
-    return keys
+    return await make_keys(installed.kubectl, RELEASE)
 
 
 async def remove(helm: Helm, kubectl: Kubectl) -> None:

@@ -1,7 +1,7 @@
 """Which Kubernetes the tests run on, and how images get there.
 
 1. `$KUBECONFIG`, if its current context is the one that PEAKCLIP_E2E_CONTEXT names: the tests delete namespaces.
-   The images must be there already, or be reachable for it.
+   The images must be there already, or be reachable for it; PEAKCLIP_E2E_URL says where its Ingresses answer.
 2. kind, where a container engine and kind are: a cluster `peakclip`, made if it is not there.
 3. The bare node of `tests/e2e/cluster`: needs root, Debian or Ubuntu, and Go.
 """
@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,9 +33,16 @@ class Place:
     entry: str = "http://localhost:8081"  # where Ingresses of its class answer
     ingress_class: str = "traefik"
     audit_log: Path | None = None  # of the API server, where it can be read
+    values: tuple[str, ...] = ()  # what the chart must be told, here only
 
 
 def choose() -> Place:
+    chosen = _choose()
+    tag = os.environ.get("PEAKCLIP_E2E_TAG")
+    return chosen if tag is None else replace(chosen, values=("--set", f"image.tag={tag}"))
+
+
+def _choose() -> Place:
     wanted = os.environ.get("PEAKCLIP_E2E_CONTEXT")
     if wanted and "KUBECONFIG" in os.environ:
         return _given(wanted)
@@ -65,7 +73,7 @@ def _kind() -> Place:
             str(ROOT / "k8s/kind/cluster.yaml"),
             minutes=10,
         )
-    _run(str(ROOT / "scripts/build-images"), minutes=20)
+    _run(str(ROOT / "scripts/build-images"), minutes=20, env={"TAG": _tag()})
     _run("kind", "load", "docker-image", "--name", _KIND, *images(), minutes=5)
     config = ROOT / ".venv/kind.kubeconfig"
     config.write_text(_run("kind", "get", "kubeconfig", "--name", _KIND))
@@ -75,7 +83,7 @@ def _kind() -> Place:
 def _bare_node() -> Place:
     _run(str(_SCRIPTS / "up"), minutes=30)
     _run(str(_SCRIPTS / "images"), minutes=15)
-    _run(str(ROOT / "scripts/build-images"), minutes=20, env={"BUILDER": "buildah"})
+    _run(str(ROOT / "scripts/build-images"), minutes=20, env={"BUILDER": "buildah", "TAG": _tag()})
     for image in images():
         _run(str(_SCRIPTS / "load-image"), image, minutes=5)
     cache = os.environ.get("PEAKCLIP_CLUSTER_CACHE") or str(Path.home() / ".cache/peakclip-cluster")
@@ -85,12 +93,13 @@ def _bare_node() -> Place:
 
 
 def images() -> list[str]:
-    version = next(
-        line.split('"')[1]
-        for line in (ROOT / "pyproject.toml").read_text().splitlines()
-        if line.startswith("version")
-    )
-    return [f"docker.io/peakclip/{unit}:{version}" for unit in UNITS]
+    return [f"docker.io/peakclip/{unit}:{_tag()}" for unit in UNITS]
+
+
+def _tag() -> str:
+    """The project's version, unless several trees share a cluster."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return os.environ.get("PEAKCLIP_E2E_TAG") or str(project["version"])
 
 
 def _has_engine() -> bool:

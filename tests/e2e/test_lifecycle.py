@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e2e.conftest import VALUES, install
+from e2e.conftest import VALUES, install, shaping
 from e2e.system import System
 
 # What a release leaves, by kind: the data, and the passwords that open it.
@@ -24,9 +24,7 @@ async def test_uninstall_keeps_the_data_and_the_definition_and_nothing_else(syst
         assert left == KEPT
         assert "workerpools.peakclip.dev" in await system.kubectl("get", "crd", "-o", "name")
     finally:
-        await install(
-            system.helm, "-f", str(VALUES), "--set", f"api.ingress.className={system.place.ingress_class}"
-        )
+        await install(system.helm, "-f", str(VALUES), *shaping(system.place))
     assert await _orders(system) == rows > 0
     sale = await system.sale(100)
     orders = await system.burst(sale, 100)
