@@ -60,8 +60,8 @@ class ConsumerState:
 
 
 def user_of(url: str) -> str:
-    """The user in an address; empty if it has none, or one that cannot be a part of a subject. A name without a password
-    is a token, and a secret."""
+    """The user in an address; empty if it has none, or one that cannot be a part of a subject. A name without a
+    password is a token, and a secret."""
     parts = urlsplit(url)
     user = unquote(parts.username or "") if parts.password else ""
     return user if user.isascii() and user.replace("-", "").replace("_", "").isalnum() else ""

@@ -175,7 +175,7 @@ def seconds_of(retry_after: str | None, now: float) -> float | None:
         return float(text[:9])
     try:
         at = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the second: a day or a year beyond C's integers
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return max(0.0, (at - datetime.fromtimestamp(now, UTC)).total_seconds())

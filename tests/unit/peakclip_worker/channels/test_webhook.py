@@ -49,6 +49,7 @@ def test_the_receiver_may_ask_for_time() -> None:
         (None, None), ("0", 0.0), (" 30 ", 30.0), ("-1", None), ("1.5", None), ("", None), ("never", None),
         ("Wed, 25 Nov 2026 12:00:20 GMT", 20.0), ("Wed, 25 Nov 2026 11:00:00 GMT", 0.0),
         ("Wed, 25 Nov 2026 13:00:20 +0100", 20.0), ("٣", None),
+        ("Wed, 25 Nov 99999999999 12:00:20 GMT", None),
     ],
 )  # fmt: skip
 def test_retry_after(text: str | None, seconds: float | None) -> None:
