@@ -73,7 +73,7 @@ class OperatorSettings(Settings):
     catch_up_seconds: float = pydantic.Field(default=120.0, gt=0)
     """A backlog is to be gone after this long, if R allows it."""
 
-    utilization: float = pydantic.Field(default=0.7, gt=0, le=0.9)
+    utilization: float = pydantic.Field(default=0.7, gt=0, le=0.83)
     """Share of a worker's time that may be planned; bounds the pool at R / (rate of a worker * utilization)."""
 
     stabilization_seconds: float = pydantic.Field(default=60.0, ge=0)

@@ -158,7 +158,9 @@ def _scaling(facts: Facts) -> Word:
         return Word(False, "Held", f"{_count(decision.replicas)}, held since {cause}.")
     why = _BINDING_SENTENCES.get(decision.binding_constraint, decision.binding_constraint)
     reason = "Limited" if decision.binding_constraint in _LIMITED else "Active"
-    return Word(True, reason, f"{_count(decision.replicas)}: {_filled(why, facts)}.")
+    running = facts.workers if facts.workers is not None and facts.workers < decision.replicas else None
+    yet = "" if running is None else f", of which {running} run"
+    return Word(True, reason, f"{_count(decision.replicas)}{yet}: {_filled(why, facts)}.")
 
 
 def _lag_available(facts: Facts) -> Word:

@@ -63,6 +63,7 @@ def test_all_pools_that_somebody_works_for_are_looked_after_unless_some_are_chos
         ("RATE", "-5"),
         ("RATE", "fast"),
         ("TICK_SECONDS", "0"),
+        ("UTILIZATION", "0.84"),
         ("EFFECTS_MIN_WORKERS", "5"),
         ("REAPER_MAX_WORKERS", "many"),
         ("POOLS", "orders,refunds"),

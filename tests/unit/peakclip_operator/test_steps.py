@@ -91,9 +91,11 @@ def test_from_nobody_straight_to_what_r_needs() -> None:
     ]  # without a history, too
 
 
+@pytest.mark.parametrize("per_worker", [22, 100_000])
 @pytest.mark.parametrize("history", [0, 20])
-def test_a_single_message_finds_somebody_at_once(history: int) -> None:
-    pool = Pool(replace(SPEC, min_replicas=0, catch_up_seconds=86_400), 0)
+def test_a_single_message_finds_somebody_at_once_and_keeps_him(history: int, per_worker: int) -> None:
+    spec = replace(SPEC, min_replicas=0, catch_up_seconds=86_400, prior_batch_seconds=1 / per_worker)
+    pool = Pool(spec, 0)
     pool.see(EMPTY, history)
     assert pool.see(Lag(1, 0, 10_001, 10_000)) == [1]
     assert set(pool.see(Lag(0, 1, 10_001, 10_000), 100)) == {1}  # in flight is not done

@@ -43,6 +43,15 @@ def test_a_burst_from_its_beginning_to_its_end() -> None:
     )
 
 
+def test_rates_are_rounded_to_what_people_read() -> None:
+    pool = Pool()
+    for second in range(1, 30):
+        pool.tick(drained(second, rate=99.87), totals=Totals(second * 1_234, 0, second * 1.0))
+    assert pool.status["rates"]["drainPerSecond"] == 99.8
+    assert pool.status["rates"]["perWorkerPerSecond"] == 1_230
+    assert pool.status["decision"]["inputs"]["perWorkerPerSecond"] == 1_230
+
+
 def test_a_quiet_pools_status_stays_the_same() -> None:
     pool = Pool()
     lag = Lag(0, 0, 700, 700)
