@@ -159,7 +159,7 @@ def _scaling(facts: Facts) -> Word:
     why = _BINDING_SENTENCES.get(decision.binding_constraint, decision.binding_constraint)
     reason = "Limited" if decision.binding_constraint in _LIMITED else "Active"
     running = facts.workers if facts.workers is not None and facts.workers < decision.replicas else None
-    yet = "" if running is None else f", of which {running} run"
+    yet = "" if running is None else f", {running} of them running"
     return Word(True, reason, f"{_count(decision.replicas)}{yet}: {_filled(why, facts)}.")
 
 

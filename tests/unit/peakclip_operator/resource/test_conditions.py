@@ -161,7 +161,7 @@ def test_a_way_up_in_steps_is_limited_and_told_as_few_events() -> None:
 def test_workers_that_do_not_run_yet_are_told_apart() -> None:
     pool = Pool()
     pool.tick(Lag(9_000, 0, 9_000, 0))
-    assert pool.condition("Scaling")[2] == "6 workers, of which 1 run: as many as 100/s needs."
+    assert pool.condition("Scaling")[2] == "6 workers, 1 of them running: as many as 100/s needs."
     pool.tick(Lag(9_000, 0, 9_000, 0))
     assert pool.condition("Scaling")[2].startswith("6 workers: ")
 
