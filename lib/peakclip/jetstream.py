@@ -35,6 +35,7 @@ from peakclip.nats_wire import (
     StreamState,
     hpub,
     inbox_of,
+    login_of,
     parse_time,
     puback,
     stored,
@@ -80,7 +81,7 @@ class JetStream:
 
     @classmethod
     async def connect(cls, url: str, *, name: str, timeout_seconds: float = 2.0) -> Self:
-        """Waits for the server with back-off for as long as it takes."""
+        """Waits for the server with back-off for as long as it takes. `url` may name several of a cluster: `a,b,c`."""
         user = user_of(url)
         nc = RepairedClient(user)
         self = cls(nc, timeout_seconds)
@@ -104,8 +105,9 @@ class JetStream:
         while True:
             try:
                 await nc.connect(
-                    url,
+                    url.split(","),
                     name=name,
+                    **login_of(url),
                     inbox_prefix=inbox_of(user),
                     max_reconnect_attempts=-1,  # the default gives up for good after 60
                     reconnect_time_wait=0.1,  # type: ignore[arg-type]  # seconds; declared int, slept as given

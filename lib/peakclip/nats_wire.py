@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -59,11 +59,25 @@ class ConsumerState:
     delivered_seq: int
 
 
+class Login(TypedDict, total=False):
+    user: str
+    password: str
+    token: str
+
+
+def login_of(url: str) -> Login:
+    """What the client is to show to every server of a cluster, also to those that it hears of later: left in the
+    address, it would be shown to the first one only. A name without a password is a token."""
+    parts = urlsplit(url.partition(",")[0])
+    name, password = (unquote(part or "") for part in (parts.username, parts.password))
+    if name and password:
+        return {"user": name, "password": password}
+    return {"token": name} if name else {}
+
+
 def user_of(url: str) -> str:
-    """The user in an address; empty if it has none, or one that cannot be a part of a subject. A name without a
-    password is a token, and a secret."""
-    parts = urlsplit(url)
-    user = unquote(parts.username or "") if parts.password else ""
+    """The user in an address; empty if it has none, or one that cannot be a part of a subject."""
+    user = login_of(url).get("user", "")
     return user if user.isascii() and user.replace("-", "").replace("_", "").isalnum() else ""
 
 

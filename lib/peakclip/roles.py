@@ -216,7 +216,8 @@ def _admin() -> Role:
                 "listen",
                 subscribe=(
                     *(f"{topology.POOL_STATUS}.*", f"{topology.WORKER_TELEMETRY}.*.*"),
-                    *(f"{topology.DEAD_LETTERS}.*", topology.TRAIL, "notification.push.*", *_EVENTS),
+                    *(f"{topology.DEAD_LETTERS}.*", topology.TRAIL, "notification.push.*"),
+                    *POOLS[topology.EFFECTS_POOL].subjects,
                 ),
             ),
         ),

@@ -50,6 +50,10 @@ class Service:
         """Adds a condition of readiness, for example the connection to NATS."""
         self._checks[name] = holds
 
+    @property
+    def is_starting(self) -> bool:
+        return not self._ready
+
     def missing(self) -> list[str]:
         """Why the process is not ready; empty when it is."""
         reasons = [] if self._ready else ["starting"]
@@ -92,7 +96,7 @@ def run_service(process: str, settings: Settings, run: Callable[[Service], Await
             loop.add_signal_handler(number, service.stopping.set)
         async with _management(service, settings):
             try:
-                await run(service)
+                await _run_or_give_up(service, run)
             finally:
                 service.stopping.set()
                 await service.cancel_side_tasks()
@@ -105,6 +109,23 @@ def run_service(process: str, settings: Settings, run: Callable[[Service], Await
         tracing.shutdown()
     if service.failure is not None:
         raise SystemExit(1)
+
+
+async def _run_or_give_up(service: Service, run: Callable[[Service], Awaitable[None]]) -> None:
+    """A process that still waits for others when it is asked to stop has nothing to finish."""
+    running = asyncio.ensure_future(run(service))
+    stopping = asyncio.create_task(service.stopping.wait(), name="stop")
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        given_up = service.is_starting and running.cancel()
+        try:
+            await running
+        except asyncio.CancelledError:
+            if not given_up:
+                raise
+    finally:
+        stopping.cancel()
+        running.cancel()
 
 
 @contextlib.asynccontextmanager

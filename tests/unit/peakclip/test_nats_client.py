@@ -8,7 +8,7 @@ import pytest
 from nats.aio.client import Client
 
 from peakclip.nats_client import RepairedClient
-from peakclip.nats_wire import inbox_of, user_of
+from peakclip.nats_wire import inbox_of, login_of, user_of
 
 
 class Wire:
@@ -84,3 +84,16 @@ async def test_a_pong_for_a_flush_that_was_given_up_is_taken(client: RepairedCli
 def test_each_user_hears_answers_apart(url: str, user: str) -> None:
     assert user_of(url) == user
     assert inbox_of(user) == (f"_INBOX_{user}" if user else "_INBOX")
+
+
+@pytest.mark.parametrize(
+    ("url", "login"),
+    [
+        ("nats://worker:a%40b@host:4222", {"user": "worker", "password": "a@b"}),
+        ("nats://worker:p@one:4222,nats://two:4222", {"user": "worker", "password": "p"}),
+        ("nats://a-token@host", {"token": "a-token"}),
+        ("nats://127.0.0.1:4222", {}),
+    ],
+)
+def test_the_login_is_taken_out_of_the_address(url: str, login: dict[str, str]) -> None:
+    assert login_of(url) == login
