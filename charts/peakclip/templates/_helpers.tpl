@@ -39,6 +39,15 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end }}
 {{- end -}}
 
+{{/* Labels of the servers' pods: without the version, so that an upgrade of Peakclip does not restart them. */}}
+{{- define "peakclip.serverPodLabels" -}}
+{{ include "peakclip.selectorLabels" . }}
+app.kubernetes.io/part-of: peakclip
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{/* An image: (dict "root" $ "image" .Values.api.image). A digest wins over the tag. */}}
 {{- define "peakclip.image" -}}
 {{- $registry := .image.registry | default .root.Values.image.registry -}}
