@@ -11,6 +11,10 @@ ARGS ?=
 # The browser tests need a browser; without one they are left out, and said to be.
 CHROMIUM := $(firstword $(foreach name,$(PEAKCLIP_CHROMIUM) chromium chromium-browser google-chrome google-chrome-stable,$(shell command -v $(name) 2>/dev/null)))
 
+# So with helm, which renders the chart. `make e2e` compiles one.
+HELM := $(firstword $(shell command -v helm) $(wildcard $(or $(PEAKCLIP_CLUSTER_CACHE),$(HOME)/.cache/peakclip-cluster)/bin/helm))
+WITHOUT_HELM := $(if $(HELM),,@echo 'NOT TESTED: the chart as helm renders it. No helm here (make e2e compiles one).')
+
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +30,7 @@ demo: $(READY) ## the whole system on this machine, a burst of 10,000 orders, a 
 
 .PHONY: test
 test: $(READY) ## every test that needs no cluster
+	$(WITHOUT_HELM)
 ifeq ($(CHROMIUM),)
 	@echo 'NOT TESTED: the dashboard in a browser. No chromium here (Debian: apt-get install chromium).'
 	$(BIN)/pytest -m 'not browser and not e2e' $(ARGS)
@@ -33,6 +38,7 @@ ifeq ($(CHROMIUM),)
 else
 	PEAKCLIP_CHROMIUM=$(CHROMIUM) $(BIN)/pytest $(ARGS)
 endif
+	$(WITHOUT_HELM)
 
 .PHONY: e2e
 e2e: $(READY) ## every test on a real Kubernetes: yours, kind or the bare node (tests/e2e/conftest.py)
@@ -66,6 +72,10 @@ images: ## the container images, with docker, podman or buildah (ARGS="worker" f
 .PHONY: nats-roles
 nats-roles: $(READY) ## write the chart's NATS permissions and their page from lib/peakclip/roles.py
 	$(BIN)/python scripts/nats-roles $(ARGS)
+
+.PHONY: chart-docs
+chart-docs: ## the chart's README from its values (needs Go)
+	go run github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 --chart-search-root charts
 
 .PHONY: crd
 crd: $(READY) ## the definition of the resource WorkerPool, from its model in operator/

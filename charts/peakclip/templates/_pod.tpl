@@ -25,6 +25,11 @@ metadata:
     {{- end }}
   annotations:
     kubectl.kubernetes.io/default-container: {{ .component }}
+    {{- if ne .probes false }}
+    {{- with include "peakclip.scrapeAnnotations" .root }}
+    {{- . | nindent 4 }}
+    {{- end }}
+    {{- end }}
     {{- with $values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
