@@ -155,6 +155,10 @@ EXPIRY = [
 OPERATOR = [
     Panel("Decisions", {"{{pool}} {{reason}}": rate("peakclip_decisions_total", "pool, reason", POOL)}, "cps"),
     Panel("Who leads", {"{{pod}} {{instance}}": f"peakclip_operator_leader{{{PLACE}}}"}),
+    Panel("Requests to the API server", {
+        "{{verb}} {{resource}} {{code}}": rate("peakclip_operator_api_requests_total", "verb, resource, code", PLACE)
+        + f" or 0 * max(peakclip_build_info{{{PLACE}}})",
+    }, "reqps", text="None on one machine, where there is no API server."),
     Panel("Processes", {"{{process}} {{version}}": f"count by (process, version) (peakclip_build_info{{{PLACE}}})"}),
 ]  # fmt: skip
 ROWS = {

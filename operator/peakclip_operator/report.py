@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from peakclip import telemetry
 from peakclip.messages import PoolStatus
@@ -81,6 +82,36 @@ def export(status: PoolStatus, spec: PoolSpec, seen: Seen, desired: int | None) 
     telemetry.WORKERS.labels(pool, "starting").set(_number(workers.starting if workers else None))
     telemetry.WORKERS.labels(pool, "draining").set(_number(workers.draining if workers else None))
     telemetry.DECISIONS.labels(pool, status.reason).inc()
+
+
+_OF_A_POOL: Final = (
+    telemetry.LAG,
+    telemetry.ARRIVAL,
+    telemetry.DRAIN,
+    telemetry.LIMIT,
+    telemetry.EFFECTIVE_LIMIT,
+    telemetry.BURST,
+    telemetry.CATCH_UP,
+    telemetry.RECENT_STARTS,
+    telemetry.ETA,
+    telemetry.MAX_STARTS,
+    telemetry.WORKERS,
+)
+
+
+def forget(pool: str) -> None:
+    """Another operator looks after the pool from here on, or nobody has to: the last numbers would stay for ever."""
+    for gauge in _OF_A_POOL:
+        gauge.remove_by_labels({"pool": pool})
+
+
+def unknown(pool: str) -> None:
+    """The pool could not be looked at: what was known of it is true no longer."""
+    for gauge in _OF_A_POOL:
+        for family in gauge.collect():
+            for sample in family.samples:
+                if sample.labels["pool"] == pool:
+                    gauge.labels(**sample.labels).set(math.nan)
 
 
 def _number(value: float | None) -> float:

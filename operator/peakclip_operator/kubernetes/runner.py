@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
+from peakclip_operator import report
 from peakclip_operator.kubernetes.api import KubernetesApi
 from peakclip_operator.kubernetes.link import NatsLink
 from peakclip_operator.kubernetes.pools import Resource
@@ -63,6 +65,7 @@ class PoolRunner:
                     await self._look_after()
                 except Exception as exc:
                     log.exception("worker_pool_failed", resource=self._resource.key)
+                    self._told(report.unknown)
                     await self._reporter.failed(self._resource, self._spec, exc)
                 await self._unwire()
                 lasted = asyncio.get_running_loop().time() - started
@@ -70,7 +73,13 @@ class PoolRunner:
                 await self._until_changed(pause)
                 pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
         finally:
+            self._told(report.forget)
             await self._unwire()
+
+    def _told(self, tell: Callable[[str], None]) -> None:
+        """Tells the gauges, if there are any of this pool yet."""
+        if self._spec is not None:
+            tell(self._spec.source.consumer)
 
     async def _look_after(self) -> None:
         """Until the resource is gone."""
@@ -82,6 +91,7 @@ class PoolRunner:
             try:
                 spec = read_spec(resource.spec)
             except InvalidSpecError as exc:
+                self._told(report.unknown)
                 await self._reporter.invalid(resource, str(exc))
                 await self._until_changed(_LONGEST_PAUSE_SECONDS)
                 continue
