@@ -22,7 +22,7 @@ COMMANDS = {
 
 
 class Processes:
-    """The four kinds, each as its role on NATS, beside the servers of the test; the operator forks workers of its own."""
+    """The four kinds, each as its role on NATS, beside the test's servers; the operator forks workers of its own."""
 
     def __init__(self, folder: Path, nats_url_of: Callable[[str], str], database_url: str) -> None:
         self._folder, self._nats_url_of, self.database_url = folder, nats_url_of, database_url
