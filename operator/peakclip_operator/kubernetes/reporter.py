@@ -63,7 +63,6 @@ class Reporter:
         await self._tell(facts)
 
     async def ticked(self, resource: Resource, spec: WorkerPoolSpec, loop: ControlLoop) -> None:
-        status = loop.status
         facts = Facts(
             namespace=resource.namespace,
             generation=resource.generation,
@@ -71,8 +70,8 @@ class Reporter:
             spec=spec,
             pauses=read_pauses(resource.annotations, spec),
             decision=loop.decision,
-            status=status,
-            workers=None if status is None or "scaler" in loop.failures else status.workers_current,
+            status=loop.status,
+            workers=loop.workers.running if loop.workers else None,
             failures=loop.failures,
         )
         await self._tell(facts)

@@ -31,6 +31,8 @@ class WorkloadScaler:
         self._selector: str | None = None
         self._asked: int | None = None
         self._pods: list[pods.Pod] = []
+        self.last: Workers | None = None
+        """What was seen last."""
 
     async def current(self) -> Workers:
         """Raises WorkloadMissingError, ForbiddenError or KubernetesUnavailableError."""
@@ -39,7 +41,8 @@ class WorkloadScaler:
         scale, listed = await asyncio.gather(self._read_scale(), self._list(self._selector or ""))
         self._see(scale)
         self._pods = pods.read_pods(listed)
-        return pods.count(self._pods, self._asked or 0)
+        self.last = pods.count(self._pods, self._asked or 0)
+        return self.last
 
     async def scale_to(self, replicas: int, idle_first: Sequence[WorkerSample]) -> None:
         """Says nothing that the workload says already: pods that come and go are its own controller's business."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
+from peakclip import topology
 from peakclip.errors import UnavailableError
 from peakclip.jetstream import JetStream
+from peakclip_operator.foreign import ForeignConsumer, ForeignLag, ForeignPace, ForeignTelemetry
 from peakclip_operator.kubernetes.api import KubernetesApi
-from peakclip_operator.kubernetes.pace import ResourcePace, WantedPace
 from peakclip_operator.kubernetes.scaler import WorkloadScaler
 from peakclip_operator.lag import JetStreamDelayed, JetStreamLag
 from peakclip_operator.ports import Ports
 from peakclip_operator.resource.model import WorkerPoolSpec
 from peakclip_operator.resource.wish import burst_of
+from peakclip_operator.resource_pace import ResourcePace, WantedPace
 from peakclip_operator.status import NatsStatus
 from peakclip_operator.telemetry_source import NatsTelemetry
 
@@ -29,6 +31,7 @@ class Away:
 
 @dataclass(slots=True)
 class Wired:
+    pool: str
     ports: Ports
     wanted: WantedPace
     heard: NatsTelemetry | None = None
@@ -44,29 +47,40 @@ class Wired:
 async def wire(api: KubernetesApi, js: JetStream | None, namespace: str, spec: WorkerPoolSpec) -> Wired:
     """Raises PeakclipError when NATS goes away in this moment."""
     scaler = WorkloadScaler(api, namespace, spec.workload.kind, spec.workload.name)
-    wanted = wanted_pace(spec)
+    pool, wanted = spec.source.consumer, wanted_pace(spec)
+    away = Away()
+    wired = Wired(pool, Ports(away, away, away, scaler, away, away, away), wanted)
     if js is None:
-        away = Away()
-        return Wired(Ports(away, away, away, scaler, away, away, away), wanted)
-    pool = spec.source.consumer
-    heard = NatsTelemetry(js, pool)
-    await heard.listen()
-    wired: Wired
+        return wired
+    wired.heard = NatsTelemetry(js, pool)
+    await wired.heard.listen()
     pace = ResourcePace(js, pool, lambda: wired.wanted)
-    wired = Wired(
-        Ports(
-            lag=JetStreamLag(js, spec.source.stream, pool),
-            delayed=JetStreamDelayed(js, pool),
-            telemetry=heard,
-            scaler=scaler,
-            pace=pace,
-            pace_sink=pace,
-            status=NatsStatus(js),
-        ),
-        wanted,
-        heard,
+    wired.ports = Ports(
+        lag=JetStreamLag(js, spec.source.stream, pool),
+        delayed=JetStreamDelayed(js, pool),
+        telemetry=wired.heard,
+        scaler=scaler,
+        pace=pace,
+        pace_sink=pace,
+        status=NatsStatus(js),
     )
+    if not is_peakclips(spec):
+        consumer = ForeignConsumer(js, spec.source.stream, pool)
+        foreign_pace = ForeignPace(consumer, pace, lambda: wired.wanted)
+        wired.ports = replace(
+            wired.ports,
+            lag=ForeignLag(consumer),
+            telemetry=ForeignTelemetry(consumer, wired.heard, lambda: scaler.last),
+            pace=foreign_pace,
+            pace_sink=foreign_pace,
+        )
     return wired
+
+
+def is_peakclips(spec: WorkerPoolSpec) -> bool:
+    """Whose consumer gets every message of its stream, and whose workers take tickets."""
+    known = topology.POOLS.get(spec.source.consumer)
+    return known is not None and known.stream == spec.source.stream
 
 
 def wanted_pace(spec: WorkerPoolSpec) -> WantedPace:

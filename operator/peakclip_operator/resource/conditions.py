@@ -106,9 +106,9 @@ def troubles(facts: Facts) -> list[Trouble]:
     """The failures that keep the operator from its work, the gravest first."""
     if facts.spec is None:
         return [Trouble("InvalidSpec", f"{facts.invalid} The workers and the rate are left as they are.")]
-    ports = (
-        ("scaler", "lag") if facts.spec.mode == "Advise" else ("scaler", "scale", "lag", "pace", "set_pace")
-    )
+    ports: tuple[str, ...] = ("loop", "scaler", "lag")
+    if facts.spec.mode != "Advise":
+        ports = ("loop", "scaler", "scale", "lag", "pace", "set_pace")
     found = [
         (port, explain(port, facts.failures[port], facts.spec, facts.namespace))
         for port in ports

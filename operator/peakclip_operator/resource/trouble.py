@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from peakclip import errors
 from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, UnavailableError
 from peakclip_operator.resource.model import WorkerPoolSpec
 
@@ -45,6 +46,8 @@ class Trouble:
 
 def explain(port: str, error: BaseException, spec: WorkerPoolSpec, namespace: str) -> Trouble:
     """Words for the failure of a port: `scaler` and `scale` speak to Kubernetes, all others to NATS."""
+    if port == "loop":  # the operator itself
+        return Trouble("Failing", f"The operator failed at this pool, and tries again: {_clause(error)}.")
     stream, consumer = spec.source.stream, spec.source.consumer
     if isinstance(error, WorkloadMissingError):
         kind, name = spec.workload.kind, spec.workload.name
@@ -59,7 +62,7 @@ def explain(port: str, error: BaseException, spec: WorkerPoolSpec, namespace: st
             f"Kubernetes does not allow the operator to {error.verb} {error.resource} in the namespace {namespace}:"
             " give its ServiceAccount this verb in a Role there.",
         )
-    if isinstance(error, NatsRefusedError):
+    if isinstance(error, (NatsRefusedError, errors.ForbiddenError)):
         return Trouble(
             "NatsRefused",
             f"NATS refuses the operator: {_clause(error)}. Check its Secret, and the permissions of its user.",

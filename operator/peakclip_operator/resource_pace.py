@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 import structlog
 
-from peakclip.jetstream import JetStream
+from peakclip.errors import PeakclipError, RefusedError
+from peakclip.jetstream import STREAM_NOT_FOUND, JetStream
 from peakclip.limiter.pace import Pace, Step, read_pace, set_pace
 from peakclip_operator.pace import reading
 from peakclip_operator.ports import PaceReading
 
 log = structlog.get_logger()
+
+
+class NoBucketError(PeakclipError):
+    """There is no bucket PACE: `peakclip migrate` makes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,12 @@ class ResourcePace:
     async def read(self) -> PaceReading:
         """Raises PeakclipError when the bucket is missing or NATS does not answer."""
         wanted = self._wanted()
-        found = await read_pace(self._js, self._pool)
+        try:
+            found = await read_pace(self._js, self._pool)
+        except RefusedError as exc:
+            if exc.code == STREAM_NOT_FOUND:
+                raise NoBucketError from exc
+            raise
         pace = found[0] if found else None
         if wanted.enforced and (pace is None or not _as_wanted(pace, wanted)):
             pace = await set_pace(
@@ -52,8 +62,8 @@ class ResourcePace:
                 burst=pace.burst,
                 paused=pace.paused,
             )
-        if pace is None or not wanted.enforced:
-            return _as_if(wanted)
+        if pace is None:
+            return as_if(wanted)
         return reading(pace)
 
     async def set_effective(self, per_second: float) -> None:
@@ -69,7 +79,7 @@ def _as_wanted(pace: Pace, wanted: WantedPace) -> bool:
     )
 
 
-def _as_if(wanted: WantedPace) -> PaceReading:
-    """Of a pool that is only advised: as if the wish were in force, whatever is."""
+def as_if(wanted: WantedPace) -> PaceReading:
+    """Of a pool that has no pace: as if the wish were in force."""
     limit, effective = wanted.limit_per_second, 0.0 if wanted.paused else wanted.limit_per_second
     return reading(Pace(limit, wanted.burst, wanted.paused, (Step(0.0, effective, wanted.burst),)))

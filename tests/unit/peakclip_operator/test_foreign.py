@@ -1,0 +1,118 @@
+"""Workers that say nothing, told from their consumer's numbers. A model of a server and of workers stands in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peakclip_operator.plan.foreign import Look, MostInHand, Worked
+
+
+def look(at: float, *, pending: int = 100, in_flight: int = 0, delivered: int = 0) -> Look:
+    return Look(at, pending, in_flight, delivered, 0)
+
+
+def test_what_was_finished_while_something_waited_counts_with_the_workers_that_had_something() -> None:
+    worked = Worked()
+    for at, delivered in ((0.0, 10), (1.0, 40), (2.0, 70)):
+        worked = worked.add(look(at, in_flight=10, delivered=delivered), running=3)
+    assert (worked.finished, worked.busy_seconds) == (60, 6.0)
+
+
+def test_a_worker_with_nothing_in_hand_is_not_busy() -> None:
+    worked = Worked().add(look(0.0, in_flight=2), 10).add(look(1.0, in_flight=2, delivered=8), 10)
+    assert (worked.finished, worked.busy_seconds) == (8, 2.0)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        look(1.0, pending=0, delivered=50),
+        look(10.0, delivered=50),
+        look(1.0, delivered=0, in_flight=5),
+    ],
+    ids=["nothing waits", "a gap", "another consumer of this name"],
+)
+def test_what_says_nothing_is_left_out(second: Look) -> None:
+    worked = Worked().add(look(0.0, delivered=10), 3).add(second, 3)
+    assert (worked.finished, worked.busy_seconds) == (0, 0.0)
+
+
+def test_the_same_look_twice_adds_nothing() -> None:
+    worked = Worked().add(look(0.0), 3).add(look(1.0, in_flight=3, delivered=10), 3)
+    assert worked.add(look(1.0, in_flight=3, delivered=10), 3) == worked
+
+
+@dataclass
+class Model:
+    """Workers that take `take` messages each, and need `seconds` for every one of them, one after the other."""
+
+    workers: int
+    seconds: float
+    take: int
+    bound: int
+    at: float = 0.0
+    finished: float = 0.0
+
+    def drain(self) -> float:
+        in_hand = min(self.bound, self.workers * self.take)
+        return min(self.workers, in_hand) / self.seconds
+
+    def step(self, seconds: float) -> Look:
+        self.at += seconds
+        self.finished += self.drain() * seconds
+        in_hand = min(self.bound, self.workers * self.take)
+        return Look(self.at, 10_000, in_hand, int(self.finished) + in_hand, 0)
+
+
+def run(model: Model, rate: float, seconds: float = 200.0) -> None:
+    most = MostInHand()
+    while model.at < seconds:
+        model.bound, most = most.next(model.step(0.5), rate, model.bound, 30.0)
+
+
+@given(
+    workers=st.integers(1, 40),
+    seconds=st.floats(0.005, 2.0),
+    take=st.sampled_from([1, 1, 10, 100]),
+    rate=st.floats(1.0, 500.0),
+)
+def test_the_bound_keeps_the_drain_near_the_limit(
+    workers: int, seconds: float, take: int, rate: float
+) -> None:
+    model = Model(workers, seconds, take, bound=1000)
+    run(model, rate)
+    one = 1 / seconds  # what a single message in hand does; there is no less than one
+    assert model.bound >= 1
+    assert model.drain() <= max(rate * 1.17, one)
+    assert model.drain() >= min(workers / seconds, rate * 0.8 - one)
+
+
+def test_the_bound_follows_a_new_limit() -> None:
+    model = Model(20, 0.1, 1, bound=1000)
+    run(model, 100.0)
+    assert model.bound == 10
+    run(model, 50.0, 400.0)
+    assert model.bound == 5
+    run(model, 150.0, 600.0)
+    assert model.bound == 15
+
+
+def test_a_bound_that_is_off_by_little_stays() -> None:
+    most = MostInHand()
+    bound = 100
+    for at in range(12):
+        bound, most = most.next(
+            look(at * 0.5, in_flight=100, delivered=100 + int(at * 0.5 * 104)), 100.0, bound, 30.0
+        )
+    assert bound == 100
+
+
+def test_workers_that_finish_nothing_change_nothing() -> None:
+    most, bound = MostInHand(), 7
+    for at in range(12):
+        bound, most = most.next(look(at * 0.5, in_flight=7, delivered=7), 100.0, bound, 30.0)
+    assert bound == 7
