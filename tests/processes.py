@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+from support import ADMIN_KEY, new_name, sale_request
+
 from peakclip.local import ports
 from peakclip.local.probe import not_ready
 from peakclip.local.process import Child, ProcessSpec
@@ -22,7 +25,7 @@ COMMANDS = {
 
 
 class Processes:
-    """The four kinds, each as its role on NATS, beside the test's servers; the operator forks workers of its own."""
+    """The four kinds, each as its role on NATS, beside the servers of the test; the operator forks its workers."""
 
     def __init__(self, folder: Path, nats_url_of: Callable[[str], str], database_url: str) -> None:
         self._folder, self._nats_url_of, self.database_url = folder, nats_url_of, database_url
@@ -37,7 +40,6 @@ class Processes:
             "PEAKCLIP_DATABASE_URL": self.database_url,
             "PEAKCLIP_MANAGEMENT_PORT": str(port),
             "PEAKCLIP_PORT": str(self.port),
-            "PEAKCLIP_POOLS": "orders",
         }
         child = Child(
             ProcessSpec(
@@ -50,6 +52,16 @@ class Processes:
         )
         self.running[name] = child
         return child
+
+    async def open_sale(self, stock: int) -> str:
+        """By the API."""
+        headers = {"Idempotency-Key": new_name("sale-"), "Authorization": f"Bearer {ADMIN_KEY}"}
+        async with (
+            aiohttp.ClientSession(f"http://{ports.LOOPBACK}:{self.port}", headers=headers) as client,
+            client.post("/v1/sales", json=sale_request(stock)) as answer,
+        ):
+            assert answer.status == 201, await answer.text()
+            return str((await answer.json())["sale_id"])
 
     def words(self, name: str) -> list[dict[str, Any]]:
         """Its log, parsed."""

@@ -13,7 +13,7 @@ import aiohttp
 import asyncpg
 import pytest
 from processes import COMMANDS, Processes
-from support import CUSTOMER_KEY, new_name, sale_request, store_keys, until
+from support import CUSTOMER_KEY, new_name, store_keys, until
 
 from peakclip import store
 from peakclip.local import ports
@@ -55,16 +55,14 @@ async def test_everything_starts_on_nothing_and_waits_for_the_migration(empty: P
 
 
 async def _order(empty: Processes) -> str:
-    async with aiohttp.ClientSession(f"http://{ports.LOOPBACK}:{empty.port}") as client:
-        keys = {"Idempotency-Key": new_name("key-")}
-        admin = {**keys, "Authorization": "Bearer pk_admin"}
-        async with client.post("/v1/sales", json=sale_request(), headers=admin) as answer:
-            assert answer.status == 201, await answer.text()
-            sale = (await answer.json())["sale_id"]
-        mine = {**keys, "Authorization": f"Bearer {CUSTOMER_KEY}"}
-        async with client.post(f"/v1/sales/{sale}/orders", json={"quantity": 1}, headers=mine) as answer:
-            assert answer.status == 202, await answer.text()
-            return str((await answer.json())["order_id"])
+    sale = await empty.open_sale(10)
+    headers = {"Idempotency-Key": new_name("key-"), "Authorization": f"Bearer {CUSTOMER_KEY}"}
+    async with (
+        aiohttp.ClientSession(f"http://{ports.LOOPBACK}:{empty.port}", headers=headers) as client,
+        client.post(f"/v1/sales/{sale}/orders", json={"quantity": 1}) as answer,
+    ):
+        assert answer.status == 202, await answer.text()
+        return str((await answer.json())["order_id"])
 
 
 @pytest.mark.parametrize("name", COMMANDS)
