@@ -1,9 +1,10 @@
 """A real Prometheus (Debian's package) for a test: it scrapes what it is told to, with the chart's own rules.
 
-    async with Prometheus(tmp_path, {"127.0.0.1:9090": {"namespace": "shop", "release": "peakclip"}}) as prometheus:
+    async with Prometheus(tmp_path, at(address), faster=60) as prometheus:
         await prometheus.until_firing("PeakclipDeadLetters")
         assert await prometheus.without_data(dashboard_queries()) == []
 
+`at` scrapes one address, `pods_of` the pods of a release through `kubectl proxy`, so that no pod need be reachable.
 `faster` divides every duration in the rules, so that an alert which waits for ten minutes fires within a test. Nothing
 else about them changes.
 """
@@ -76,20 +77,53 @@ def dashboard_queries(interval: str = "1m", **chosen: str) -> list[Query]:
     return found
 
 
+def at(address: str) -> dict[str, Any]:
+    """A scrape configuration for one `host:port`."""
+    return {"job_name": "peakclip", "static_configs": [{"targets": [address]}]}
+
+
+def pods_of(namespace: str, release: str, proxy_port: int) -> dict[str, Any]:
+    """For the pods of a release with a port `management`, with the labels that the chart's monitors give them."""
+    label = "__meta_kubernetes_pod_label_app_kubernetes_io_"
+    pod = "__meta_kubernetes_pod_name"
+    proxy = f"127.0.0.1:{proxy_port}"
+    return {
+        "job_name": "peakclip",
+        "kubernetes_sd_configs": [
+            {"role": "pod", "api_server": f"http://{proxy}", "namespaces": {"names": [namespace]}}
+        ],
+        "relabel_configs": [
+            {"source_labels": [f"{label}instance"], "regex": release, "action": "keep"},
+            {
+                "source_labels": ["__meta_kubernetes_pod_container_port_name"],
+                "regex": "management",
+                "action": "keep",
+            },
+            {"source_labels": [f"{label}instance"], "target_label": "release"},
+            {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+            {"source_labels": [pod], "target_label": "pod"},
+            {"source_labels": [pod], "target_label": "instance"},
+            {
+                "source_labels": ["__meta_kubernetes_namespace", pod],
+                "separator": "/pods/",
+                "regex": "(.+)",
+                "target_label": "__metrics_path__",
+                "replacement": "/api/v1/namespaces/$1:9090/proxy/metrics",
+            },
+            {"target_label": "__address__", "replacement": proxy},
+        ],
+    }
+
+
 class Prometheus:
-    """Runs while it is entered. Addresses are `host:port`, each with the labels its series get."""
+    """Runs while it is entered."""
 
     def __init__(
-        self,
-        directory: Path,
-        targets: Mapping[str, Mapping[str, str]],
-        *,
-        faster: float = 1.0,
-        scrape_seconds: int = 1,
+        self, directory: Path, scrape: Mapping[str, Any], *, faster: float = 1.0, scrape_seconds: int = 1
     ) -> None:
         assert PROGRAM is not None, HOW_TO_GET_IT
         self._directory = directory
-        self._targets = targets
+        self._scrape = scrape
         self._faster = faster
         self._scrape_seconds = scrape_seconds
         self._stack = contextlib.AsyncExitStack()
@@ -132,17 +166,11 @@ class Prometheus:
         rules = self._directory / "rules.yaml"
         rules.write_text(shortened(RULES.read_text(), self._faster))
         every = f"{self._scrape_seconds}s"
-        scrape = {
-            "job_name": "peakclip",
-            "static_configs": [
-                {"targets": [address], "labels": dict(labels)} for address, labels in self._targets.items()
-            ],
-        }
         config = self._directory / "prometheus.yaml"
         document = {
             "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
             "rule_files": [str(rules)],
-            "scrape_configs": [scrape],
+            "scrape_configs": [dict(self._scrape)],
         }
         config.write_text(yaml.safe_dump(document))
         return config

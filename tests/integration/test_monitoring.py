@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from e2e.monitoring import HOW_TO_GET_IT, PROGRAM, Prometheus, dashboard_queries
+from e2e.monitoring import HOW_TO_GET_IT, PROGRAM, Prometheus, at, dashboard_queries
 from faults.system import System, running
 
 from peakclip.load import LoadOptions, run_load
@@ -39,7 +39,7 @@ async def test_the_dashboard_has_data_and_causes_ring(folder: Path) -> None:
     async with running(folder / "data", rate=RATE, reaper_rate=RATE, api_processes=1) as system:
         address = system.credentials["management_url"].removeprefix("http://")
         (folder / "prometheus").mkdir()
-        async with Prometheus(folder / "prometheus", {address: {}}, faster=FASTER) as prometheus:
+        async with Prometheus(folder / "prometheus", at(address), faster=FASTER) as prometheus:
             await a_backlog_grows(system, prometheus)
             await a_letter_is_dead(system, prometheus)
             await everything_has_data(system, prometheus)

@@ -1,0 +1,118 @@
+"""A real Prometheus beside the cluster: the dashboard has data, and alerts fire when their causes are produced.
+
+The rules are the chart's own; every duration in them is divided by FASTER.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+from e2e.monitoring import HOW_TO_GET_IT, PROGRAM, Prometheus, dashboard_queries, pods_of
+from e2e.record import measured
+from e2e.system import System
+from e2e.wait import wait_for
+
+FASTER: Final = 30.0
+_SECONDS: Final = 120.0  # for an alert to come or to go
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason=f"NOT TESTED: alerts on a cluster. {HOW_TO_GET_IT}")
+
+
+@contextlib.asynccontextmanager
+async def watched(system: System, folder: Path) -> AsyncIterator[Prometheus]:
+    async with system.kubectl.proxy() as port:
+        scrape = pods_of(system.namespace, system.helm.release, port)
+        async with Prometheus(folder, scrape, faster=FASTER, scrape_seconds=2) as prometheus:
+            yield prometheus
+
+
+async def test_at_work_every_query_of_the_dashboard_has_data_and_nothing_fires(
+    system: System, tmp_path: Path
+) -> None:
+    async with watched(system, tmp_path) as prometheus:
+        # Some are paid for too late at once, for the reaper's part.
+        sale = await system.sale(600, pay_within=1)
+        told = await system.burst(sale, 900)
+        assert len(told.accepted) == 600
+
+        async def missing() -> Sequence[object]:
+            return await prometheus.without_data(dashboard_queries(namespace=system.namespace))
+
+        await wait_for("data for every query", missing, lambda found: not found, 180, pause=3)
+        firing = sorted(await prometheus.alerts())
+        measured("dashboard", {"queries": len(dashboard_queries()), "without_data": 0, "firing": firing}, [])
+        assert firing == []
+
+
+async def test_alerts_fire_when_their_cause_is_there_and_end_with_it(system: System, tmp_path: Path) -> None:
+    async with watched(system, tmp_path) as prometheus:
+        await _until_scraped(prometheus)
+        heard = [
+            await _gone(system, prometheus, "operator", "PeakclipOperatorAbsent"),
+            await _gone(system, prometheus, "relay", "PeakclipRelayAbsent"),
+            await _nats_away(system, prometheus),
+            await _dead_letter(system, prometheus),
+            await _backlog(system, prometheus),
+        ]
+    measured("alerts", {"fired": len(heard), "faster": FASTER}, heard)
+
+
+async def _until_scraped(prometheus: Prometheus) -> None:
+    async def kinds() -> set[str]:
+        return {one.labels["process"] for one in await prometheus.query("peakclip_build_info")}
+
+    await wait_for("all kinds of processes", kinds, lambda seen: len(seen) == 4, 60)
+
+
+async def _gone(system: System, prometheus: Prometheus, component: str, alert: str) -> str:
+    deployment = f"deployment/{system.fullname}-{component}"
+    await system.kubectl("scale", deployment, "--replicas=0")
+    try:
+        said = await prometheus.until_firing(alert, _SECONDS)
+    finally:
+        await system.kubectl("scale", deployment, "--replicas=1")
+        await system.kubectl("rollout", "status", deployment, "--timeout=120s", seconds=150)
+    await prometheus.until_silent(alert, _SECONDS)
+    return said["summary"]
+
+
+async def _nats_away(system: System, prometheus: Prometheus) -> str:
+    nats = f"statefulset/{system.fullname}-nats"
+    await system.kubectl("scale", nats, "--replicas=0")
+    try:
+        said = await prometheus.until_firing("PeakclipLagUnknown", _SECONDS)
+    finally:
+        await system.kubectl("scale", nats, "--replicas=1")
+        await system.kubectl("rollout", "status", nats, "--timeout=120s", seconds=150)
+    await prometheus.until_silent("PeakclipLagUnknown", _SECONDS)
+    return said["summary"]
+
+
+async def _dead_letter(system: System, prometheus: Prometheus) -> str:
+    async with system.database() as connection:
+        await connection.execute(
+            "insert into dead_letters (message_id, pool, subject, headers, payload, cause, attempts)"
+            " values ('e2e-alert', 'orders', 'order.seckill.created.none', '{}', '', 'made by a test', 1)"
+        )
+        try:
+            said = await prometheus.until_firing("PeakclipDeadLetters", _SECONDS)
+        finally:
+            await connection.execute("delete from dead_letters where message_id = 'e2e-alert'")
+    await prometheus.until_silent("PeakclipDeadLetters", _SECONDS)
+    return said["summary"]
+
+
+async def _backlog(system: System, prometheus: Prometheus) -> str:
+    before = (await system.resource("orders"))["spec"]["throughput"]["limitPerSecond"]
+    await system.change("orders", {"throughput": {"limitPerSecond": 1}})
+    try:
+        sale = await system.sale(300)
+        await system.burst(sale, 300)
+        said = await prometheus.until_firing("PeakclipEtaPastCatchUp", _SECONDS)
+    finally:
+        await system.change("orders", {"throughput": {"limitPerSecond": before}})
+    await prometheus.until_silent("PeakclipEtaPastCatchUp", _SECONDS)
+    return said["summary"]
