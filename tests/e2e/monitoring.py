@@ -4,7 +4,7 @@
         await prometheus.until_firing("PeakclipDeadLetters")
         assert await prometheus.without_data(dashboard_queries()) == []
 
-`at` scrapes one address, `pods_of` the pods of a release through `kubectl proxy`, so that no pod need be reachable.
+`at` scrapes one address; `places_of` are the pods of a release through `kubectl proxy`, so that none need be reachable.
 `faster` divides every duration in the rules, so that an alert which waits for ten minutes fires within a test. Nothing
 else about them changes.
 """
@@ -82,37 +82,29 @@ def at(address: str) -> dict[str, Any]:
     return {"job_name": "peakclip", "static_configs": [{"targets": [address]}]}
 
 
-def pods_of(namespace: str, release: str, proxy_port: int) -> dict[str, Any]:
-    """For the pods of a release with a port `management`, with the labels that the chart's monitors give them."""
-    label = "__meta_kubernetes_pod_label_app_kubernetes_io_"
-    pod = "__meta_kubernetes_pod_name"
-    proxy = f"127.0.0.1:{proxy_port}"
-    return {
-        "job_name": "peakclip",
-        "kubernetes_sd_configs": [
-            {"role": "pod", "api_server": f"http://{proxy}", "namespaces": {"names": [namespace]}}
-        ],
-        "relabel_configs": [
-            {"source_labels": [f"{label}instance"], "regex": release, "action": "keep"},
-            {
-                "source_labels": ["__meta_kubernetes_pod_container_port_name"],
-                "regex": "management",
-                "action": "keep",
-            },
-            {"source_labels": [f"{label}instance"], "target_label": "release"},
-            {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-            {"source_labels": [pod], "target_label": "pod"},
-            {"source_labels": [pod], "target_label": "instance"},
-            {
-                "source_labels": ["__meta_kubernetes_namespace", pod],
-                "separator": "/pods/",
-                "regex": "(.+)",
-                "target_label": "__metrics_path__",
-                "replacement": "/api/v1/namespaces/$1:9090/proxy/metrics",
-            },
-            {"target_label": "__address__", "replacement": proxy},
-        ],
-    }
+def in_file(path: Path) -> dict[str, Any]:
+    """For the places that a file names, now and later. Debian's Prometheus cannot ask Kubernetes itself."""
+    return {"job_name": "peakclip", "file_sd_configs": [{"files": [str(path)]}]}
+
+
+def places_of(pods: Sequence[Mapping[str, Any]], proxy_port: int) -> list[dict[str, Any]]:
+    """Of running pods with a port `management`, through the API server's proxy, with the labels that the chart's
+    monitors give them."""
+    found = []
+    for pod in pods:
+        ports = [port for container in pod["spec"]["containers"] for port in container.get("ports", ())]
+        if pod["status"].get("phase") != "Running" or not any(p.get("name") == "management" for p in ports):
+            continue
+        name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+        labels = {
+            "namespace": namespace,
+            "release": pod["metadata"]["labels"]["app.kubernetes.io/instance"],
+            "pod": name,
+            "instance": name,
+            "__metrics_path__": f"/api/v1/namespaces/{namespace}/pods/{name}:9090/proxy/metrics",
+        }
+        found.append({"targets": [f"127.0.0.1:{proxy_port}"], "labels": labels})
+    return found
 
 
 class Prometheus:

@@ -5,13 +5,15 @@ The rules are the chart's own; every duration in them is divided by FASTER.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import pytest
-from e2e.monitoring import HOW_TO_GET_IT, PROGRAM, Prometheus, dashboard_queries, pods_of
+from e2e.monitoring import HOW_TO_GET_IT, PROGRAM, Prometheus, dashboard_queries, in_file, places_of
 from e2e.record import measured
 from e2e.system import System
 from e2e.wait import wait_for
@@ -23,10 +25,28 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason=f"NOT TESTED: alerts on 
 
 @contextlib.asynccontextmanager
 async def watched(system: System, folder: Path) -> AsyncIterator[Prometheus]:
+    places = folder / "places.json"
     async with system.kubectl.proxy() as port:
-        scrape = pods_of(system.namespace, system.helm.release, port)
-        async with Prometheus(folder, scrape, faster=FASTER, scrape_seconds=2) as prometheus:
-            yield prometheus
+        following = asyncio.create_task(_follow(system, places, port))
+        try:
+            async with Prometheus(folder, in_file(places), faster=FASTER, scrape_seconds=2) as prometheus:
+                yield prometheus
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+
+async def _follow(system: System, places: Path, port: int) -> None:
+    """Prometheus hears of a changed file by itself; it must never read half of one."""
+    written = ""
+    while True:
+        pods = await system.kubectl.items("pods", "-l", f"app.kubernetes.io/instance={system.helm.release}")
+        text = json.dumps(places_of(pods, port))
+        if text != written:
+            written = text
+            places.with_suffix(".new").write_text(text)
+            places.with_suffix(".new").rename(places)
+        await asyncio.sleep(1)
 
 
 async def test_at_work_every_query_of_the_dashboard_has_data_and_nothing_fires(
