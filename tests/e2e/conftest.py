@@ -4,6 +4,7 @@ PEAKCLIP_E2E_CONTEXT=NAME   use the cluster of $KUBECONFIG if its current contex
 PEAKCLIP_E2E_NAMESPACE=NAME where the release goes (peakclip-e2e). It is deleted first, and at the end
 PEAKCLIP_E2E_RESULTS=DIR    keep the measured figures and the tables there
 PEAKCLIP_E2E_TAG=TAG        of the images, where several trees share a cluster (the project's version)
+PEAKCLIP_E2E_HELM=ARGS      what helm must be told on this cluster: "--set image.registry=registry.example"
 PEAKCLIP_E2E_KEEP=1         leave the release and its namespace
 """
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -33,13 +34,14 @@ class Place:
     entry: str = "http://localhost:8081"  # where Ingresses of its class answer
     ingress_class: str = "traefik"
     audit_log: Path | None = None  # of the API server, where it can be read
-    values: tuple[str, ...] = ()  # what the chart must be told, here only
+    values: tuple[str, ...] = ()  # for helm: what must be said on this cluster
 
 
 def choose() -> Place:
-    chosen = _choose()
-    tag = os.environ.get("PEAKCLIP_E2E_TAG")
-    return chosen if tag is None else replace(chosen, values=("--set", f"image.tag={tag}"))
+    values = shlex.split(os.environ.get("PEAKCLIP_E2E_HELM", ""))
+    if tag := os.environ.get("PEAKCLIP_E2E_TAG"):
+        values += ["--set", f"image.tag={tag}"]
+    return replace(_choose(), values=tuple(values))
 
 
 def _choose() -> Place:
