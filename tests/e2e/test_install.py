@@ -17,11 +17,9 @@ CI_VALUES = sorted((CHART / "ci").glob("*.yaml"))
 
 async def test_everything_is_ready(installed: Installed) -> None:
     measured("install", {"seconds": round(installed.seconds, 1), "cluster": installed.place.name})
-    for pod in await installed.kubectl.items("pods"):
-        status = pod["status"]
-        if status["phase"] != "Succeeded":  # the migration
-            ready = [container["ready"] for container in status["containerStatuses"]]
-            assert all(ready), (pod["metadata"]["name"], status)
+    for pod in await installed.kubectl.items("pods", "-l", "app.kubernetes.io/component!=migrate"):
+        ready = [container["ready"] for container in pod["status"]["containerStatuses"]]
+        assert all(ready), (pod["metadata"]["name"], pod["status"])
     print(await installed.kubectl("get", "workerpools,pods"))
     print(installed.said)
 
