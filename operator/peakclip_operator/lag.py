@@ -11,6 +11,7 @@ from peakclip.jetstream import JetStream
 from peakclip_operator.plan import Lag
 
 _LOOK_SECONDS = 1.0
+_WAKE_UPS = "timer.expiry.*"  # topology.expiry_timer_subject
 _MOVER = "relay"  # the consumer of TIMERS
 
 
@@ -78,3 +79,19 @@ class JetStreamDelayed:
             return 0
         subject = topology.due_subject(self._pool)
         return min(left, await self._js.count_messages(topology.TIMERS, subject, relay.ack_floor_seq + 1))
+
+
+class JetStreamScheduled:
+    """Counts the seconds in which unpaid orders expire. At most once a second: the number is for people."""
+
+    def __init__(self, js: JetStream, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._js = js
+        self._clock = clock
+        self._seen: tuple[float, int] | None = None
+
+    async def read(self) -> int:
+        """Raises PeakclipError when it cannot be counted."""
+        now = self._clock()
+        if self._seen is None or now - self._seen[0] >= _LOOK_SECONDS:
+            self._seen = (now, await self._js.count_messages(topology.TIMERS, _WAKE_UPS))
+        return self._seen[1]

@@ -12,6 +12,7 @@ import nats.errors
 import structlog
 
 from peakclip import topology
+from peakclip.errors import UnavailableError
 from peakclip.jetstream import JetStream
 from peakclip.limiter.sliding import SlidingSecond
 from peakclip.messages import WorkerTelemetry
@@ -136,7 +137,11 @@ class NatsTelemetry:
         self._subscription: Any = None
 
     async def listen(self) -> None:
-        self._subscription = await self._js.subscribe_core(self._subject, self._received)
+        """Raises UnavailableError while disconnected."""
+        try:
+            self._subscription = await self._js.subscribe_core(self._subject, self._received)
+        except (nats.errors.Error, OSError) as exc:
+            raise UnavailableError from exc
 
     async def close(self) -> None:
         """Stops listening."""

@@ -13,6 +13,10 @@ class NatsLink:
         self.js: JetStream | None = None
         """None until NATS has answered for the first time; then it heals by itself."""
 
+    def connected(self) -> JetStream | None:
+        """None while it is away."""
+        return self.js if self.js is not None and self.js.connected else None
+
     async def run(self) -> None:
         """Until it is cancelled."""
         self.js = await JetStream.connect(self._url, name="peakclip-operator")

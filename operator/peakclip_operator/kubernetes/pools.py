@@ -26,6 +26,8 @@ class Resource:
     generation: int
     annotations: Mapping[str, str]
     spec: object
+    created: str = ""
+    """When, as the API server writes it: the earlier, the smaller."""
     conditions: Sequence[Mapping[str, Any]] = ()
     """Of its status: what an operator before this one said."""
 
@@ -83,12 +85,18 @@ class Pools:
             runner = self._runner(resource)
             task = asyncio.create_task(runner.run(), name=f"worker-pool-{resource.key}")
             self._running[resource.uid] = (runner, resource, task)
-            task.add_done_callback(lambda _: self._running.pop(resource.uid, None))
+            task.add_done_callback(lambda task: self._ended(resource, task))
             return
         runner, before, task = known
         if not _is_older(resource.version, before.version):
             self._running[resource.uid] = (runner, resource, task)
             runner.update(resource)
+
+    def _ended(self, resource: Resource, task: asyncio.Task[None]) -> None:
+        """The next word of the resource begins a new one."""
+        self._running.pop(resource.uid, None)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.error("worker_pool_ended", resource=resource.key, exc_info=failure)
 
     def _end(self, uid: str) -> None:
         self._gone[uid] = None
@@ -110,6 +118,7 @@ def read_resource(body: Mapping[str, Any]) -> Resource:
         generation=metadata.get("generation", 0),
         annotations=dict(metadata.get("annotations") or {}),
         spec=body.get("spec"),
+        created=metadata.get("creationTimestamp", ""),
         conditions=(body.get("status") or {}).get("conditions") or (),
     )
 

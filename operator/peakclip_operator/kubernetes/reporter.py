@@ -62,7 +62,9 @@ class Reporter:
         )
         await self._tell(facts)
 
-    async def ticked(self, resource: Resource, spec: WorkerPoolSpec, loop: ControlLoop) -> None:
+    async def ticked(
+        self, resource: Resource, spec: WorkerPoolSpec, loop: ControlLoop, scheduled: int | None = None
+    ) -> None:
         facts = Facts(
             namespace=resource.namespace,
             generation=resource.generation,
@@ -72,6 +74,7 @@ class Reporter:
             decision=loop.decision,
             status=loop.status,
             workers=loop.workers.running if loop.workers else None,
+            scheduled=scheduled,
             failures=loop.failures,
         )
         await self._tell(facts)

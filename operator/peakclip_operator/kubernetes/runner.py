@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
 
+from peakclip.errors import PeakclipError
 from peakclip_operator import report
 from peakclip_operator.kubernetes.api import KubernetesApi
+from peakclip_operator.kubernetes.claims import Claims
 from peakclip_operator.kubernetes.link import NatsLink
 from peakclip_operator.kubernetes.pools import Resource
 from peakclip_operator.kubernetes.reporter import Reporter
 from peakclip_operator.kubernetes.wiring import Wired, wire
 from peakclip_operator.loop import ControlLoop
 from peakclip_operator.resource.model import InvalidSpecError, WorkerPoolSpec, read_spec
+from peakclip_operator.resource.trouble import ConflictError
 from peakclip_operator.resource.wish import to_pool_spec
 
 log = structlog.get_logger()
@@ -34,6 +37,7 @@ class Surroundings:
     link: NatsLink
     instance: str
     tick_seconds: float
+    claims: Claims = field(default_factory=Claims)
 
 
 class PoolRunner:
@@ -74,6 +78,7 @@ class PoolRunner:
                 pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
         finally:
             self._told(report.forget)
+            self._around.claims.release(self._resource.uid)
             await self._unwire()
 
     def _told(self, tell: Callable[[str], None]) -> None:
@@ -95,19 +100,32 @@ class PoolRunner:
                 await self._reporter.invalid(resource, str(exc))
                 await self._until_changed(_LONGEST_PAUSE_SECONDS)
                 continue
+            if self._spec is not None and self._spec.source.consumer != spec.source.consumer:
+                self._told(report.forget)
             self._spec = spec
+            if (rival := self._around.claims.rival(resource, spec)) is not None:
+                await self._stand_back(resource, spec, rival)
+                continue
             loop = await self._loop_for(spec, resource)
             await loop.tick()
-            await self._reporter.ticked(resource, spec, loop)
+            await self._reporter.ticked(resource, spec, loop, await self._scheduled())
             await self._until_changed(next_tick - clock())
+
+    async def _stand_back(self, resource: Resource, spec: WorkerPoolSpec, rival: str) -> None:
+        """The gauges of the consumer are the other one's, too."""
+        await self._unwire()
+        await self._reporter.failed(resource, spec, ConflictError(rival))
+        await self._until_changed(_SHORTEST_PAUSE_SECONDS)
 
     async def _loop_for(self, spec: WorkerPoolSpec, resource: Resource) -> ControlLoop:
         """The same one, with its memory, as long as it is the same work by the same workers."""
         wish = to_pool_spec(spec, resource.annotations)
-        key = (spec.workload, spec.source, self._around.link.js)
-        if self._loop is None or self._wired is None or key != self._key:
+        key = (spec.workload, spec.source)
+        js = self._around.link.connected()
+        known = self._wired is not None and (self._wired.speaks_to_nats or js is None)
+        if self._loop is None or self._wired is None or not known or key != self._key:
             await self._unwire()
-            self._wired = await wire(self._around.api, self._around.link.js, resource.namespace, spec)
+            self._wired = await wire(self._around.api, js, resource.namespace, spec)
             self._loop = ControlLoop(
                 spec.source.consumer, wish, self._wired.ports, tick_seconds=self._around.tick_seconds
             )
@@ -115,6 +133,15 @@ class PoolRunner:
         self._wired.wants(spec)
         self._loop.wish(wish)
         return self._loop
+
+    async def _scheduled(self) -> int | None:
+        """For people only, so it may be unknown."""
+        counter = self._wired.scheduled if self._wired is not None else None
+        try:
+            async with asyncio.timeout(_SHORTEST_PAUSE_SECONDS):
+                return await counter.read() if counter is not None else None
+        except (PeakclipError, TimeoutError):
+            return None
 
     async def _unwire(self) -> None:
         wired, self._wired, self._loop = self._wired, None, None

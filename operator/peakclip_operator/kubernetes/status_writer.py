@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -16,12 +16,12 @@ class StatusWriter:
     """For one resource. A merge patch without a version: nobody else writes a status, so the last word is right."""
 
     def __init__(
-        self, api: KubernetesApi, namespace: str, name: str, *, clock: Callable[[], float] = time.monotonic
+        self, api: KubernetesApi, namespace: str, name: str, *, clock: Callable[[], float] | None = None
     ) -> None:
         self._api = api
         self.name = name
         self._path = resource_path(namespace, name, "status")
-        self._clock = clock
+        self._clock = clock or asyncio.get_running_loop().time
         self._written: Mapping[str, Any] | None = None
         self._at = float("-inf")
         self.gone = False

@@ -55,16 +55,24 @@ class Watch:
 
     async def run(self) -> None:
         """Until it is cancelled."""
+        clock = asyncio.get_running_loop().time
+        listed = float("-inf")
         try:
             while True:
-                complete = await self._list()
-                if complete and (self._kopf is None or not self._kopf.is_alive()):
-                    self._start_kopf()
-                await asyncio.sleep(_LIST_SECONDS if complete else _RETRY_SECONDS)
+                # While nobody watches, the list alone has to be enough.
+                due = not self._watched() or clock() - listed >= _LIST_SECONDS
+                if due and await self._list():
+                    listed = clock()
+                    if not self._watched():
+                        self._start_kopf()
+                await asyncio.sleep(_RETRY_SECONDS)
         finally:
             self._kopf_should_end.set()
             if self._kopf is not None:
                 await asyncio.to_thread(self._kopf.join, _ENDING_SECONDS)
+
+    def _watched(self) -> bool:
+        return self._kopf is not None and self._kopf.is_alive()
 
     async def _list(self) -> bool:
         """False while the API server, the definition or a permission is missing: all of them may come yet."""

@@ -11,7 +11,7 @@ from peakclip.jetstream import JetStream
 from peakclip_operator.foreign import ForeignConsumer, ForeignLag, ForeignPace, ForeignTelemetry
 from peakclip_operator.kubernetes.api import KubernetesApi
 from peakclip_operator.kubernetes.scaler import WorkloadScaler
-from peakclip_operator.lag import JetStreamDelayed, JetStreamLag
+from peakclip_operator.lag import JetStreamDelayed, JetStreamLag, JetStreamScheduled
 from peakclip_operator.ports import Ports
 from peakclip_operator.resource.model import WorkerPoolSpec
 from peakclip_operator.resource.wish import burst_of
@@ -35,6 +35,12 @@ class Wired:
     ports: Ports
     wanted: WantedPace
     heard: NatsTelemetry | None = None
+    scheduled: JetStreamScheduled | None = None
+
+    @property
+    def speaks_to_nats(self) -> bool:
+        """False: it was made while NATS was away."""
+        return self.heard is not None
 
     def wants(self, spec: WorkerPoolSpec) -> None:
         self.wanted = wanted_pace(spec)
@@ -45,20 +51,31 @@ class Wired:
 
 
 async def wire(api: KubernetesApi, js: JetStream | None, namespace: str, spec: WorkerPoolSpec) -> Wired:
-    """Raises PeakclipError when NATS goes away in this moment."""
+    """`js` is None while NATS is away, or goes away in this moment: then make it again."""
     scaler = WorkloadScaler(api, namespace, spec.workload.kind, spec.workload.name)
     pool, wanted = spec.source.consumer, wanted_pace(spec)
     away = Away()
     wired = Wired(pool, Ports(away, away, away, scaler, away, away, away), wanted)
     if js is None:
         return wired
-    wired.heard = NatsTelemetry(js, pool)
-    await wired.heard.listen()
-    pace = ResourcePace(js, pool, lambda: wired.wanted)
+    heard = NatsTelemetry(js, pool)
+    try:
+        await heard.listen()
+    except UnavailableError:
+        return wired
+    wired.heard = heard
+    if spec.source.stream == topology.EXPIRY:
+        wired.scheduled = JetStreamScheduled(js)
+
+    def wishes() -> WantedPace:
+        """One that has just lost the lease, and does not know it yet, says nothing to the workers either."""
+        return replace(wired.wanted, enforced=wired.wanted.enforced and api.may_write())
+
+    pace = ResourcePace(js, pool, wishes)
     wired.ports = Ports(
         lag=JetStreamLag(js, spec.source.stream, pool),
         delayed=JetStreamDelayed(js, pool),
-        telemetry=wired.heard,
+        telemetry=heard,
         scaler=scaler,
         pace=pace,
         pace_sink=pace,
@@ -66,11 +83,11 @@ async def wire(api: KubernetesApi, js: JetStream | None, namespace: str, spec: W
     )
     if not is_peakclips(spec):
         consumer = ForeignConsumer(js, spec.source.stream, pool)
-        foreign_pace = ForeignPace(consumer, pace, lambda: wired.wanted)
+        foreign_pace = ForeignPace(consumer, pace, wishes)
         wired.ports = replace(
             wired.ports,
             lag=ForeignLag(consumer),
-            telemetry=ForeignTelemetry(consumer, wired.heard, lambda: scaler.last),
+            telemetry=ForeignTelemetry(consumer, heard, lambda: scaler.last),
             pace=foreign_pace,
             pace_sink=foreign_pace,
         )

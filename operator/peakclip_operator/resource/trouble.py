@@ -38,6 +38,13 @@ class NatsRefusedError(PeakclipError):
     """NATS refuses the operator's credentials, or a permission is missing: the message says which."""
 
 
+class ConflictError(PeakclipError):
+    """Another WorkerPool has the consumer or the workload."""
+
+    def __init__(self, other: str) -> None:
+        super().__init__(f"The WorkerPool {other} is older and has the same consumer or the same workload.")
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
     reason: str
@@ -46,6 +53,10 @@ class Trouble:
 
 def explain(port: str, error: BaseException, spec: WorkerPoolSpec, namespace: str) -> Trouble:
     """Words for the failure of a port: `scaler` and `scale` speak to Kubernetes, all others to NATS."""
+    if isinstance(error, ConflictError):
+        return Trouble(
+            "Conflict", f"{error} Nothing is done here: delete one of the two, or correct its spec."
+        )
     if port == "loop":  # the operator itself
         return Trouble("Failing", f"The operator failed at this pool, and tries again: {_clause(error)}.")
     stream, consumer = spec.source.stream, spec.source.consumer
