@@ -6,6 +6,7 @@ PEAKCLIP_E2E_RESULTS=DIR    keep the measured figures and the tables there
 PEAKCLIP_E2E_TAG=TAG        of the images, where several trees share a cluster (the project's version)
 PEAKCLIP_E2E_HELM=ARGS      what helm must be told on this cluster: "--set image.registry=registry.example"
 PEAKCLIP_E2E_KEEP=1         leave the release and its namespace
+PEAKCLIP_E2E_REUSE=1        use what such a run left, as it is: neither images nor the release are made anew
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Final
 
 import pytest
 from e2e.dump import dump
-from e2e.place import Place, choose
+from e2e.place import Place, choose, reuse
 from e2e.shell import ROOT, CommandError, Helm, Kubectl
 from e2e.story import api_of
 from e2e.system import Keys, System, make_keys
@@ -94,6 +95,9 @@ def installed(place: Place) -> Iterator[Installed]:
     """The chart with its default values, in a namespace that lets in nothing but restricted pods."""
     namespace = os.environ.get("PEAKCLIP_E2E_NAMESPACE", "peakclip-e2e")
     kubectl, helm = Kubectl(place.env, namespace), Helm(place.env, namespace, RELEASE)
+    if reuse():
+        yield Installed(place, namespace, 0.0, "")
+        return
     asyncio.run(_new_namespace(kubectl))
     began = time.monotonic()
     try:
