@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from peakclip.cli.main import main
+from peakclip.cli.main import run
 
-main(prog_name="peakclip")
+run()
