@@ -51,7 +51,10 @@ def _on_kubernetes() -> None:
     from peakclip_operator.kubernetes.settings import ClusterSettings
 
     settings = ClusterSettings.load()
-    run_service("operator", settings, lambda service: operate_cluster(settings, service))
+    try:
+        run_service("operator", settings, lambda service: operate_cluster(settings, service))
+    except SettingsError as exc:  # neither a service account nor a KUBECONFIG
+        raise click.UsageError(str(exc)) from exc  # exit 2
 
 
 def chosen_pools(settings: OperatorSettings, served: Collection[str]) -> list[str]:

@@ -413,3 +413,39 @@ async def _api_server(kubectl: Kubectl) -> tuple[str, int]:
     server = (await kubectl.get_raw_config())["clusters"][0]["cluster"]["server"]
     host, _, port = server.rpartition("//")[2].rpartition(":")
     return host, int(port)
+
+
+async def test_the_older_of_two_has_the_consumer(bench: Bench) -> None:
+    await bench.workload()
+    await bench.pool()
+    await asyncio.sleep(1.1)  # ages are whole seconds
+    await bench.pool("another", replicas={"min": 5, "max": 5})
+    async with bench.operator():
+        await bench.until("Ready", "False/Conflict", "another")
+        await bench.until("Ready", "True/Idle")
+        await asyncio.sleep(2)
+        assert await bench.asked() == 2
+
+
+async def test_a_foreign_consumer_is_bounded_paused_and_scaled_for(bench: Bench) -> None:
+    await bench.js.ensure_stream({"name": "MAIL", "subjects": ["mail.>"], "storage": "memory"})
+    await bench.js.ensure_consumer(
+        "MAIL", {"durable_name": "letters", "ack_policy": "explicit", "filter_subject": "mail.letter"}
+    )
+    await bench.workload()
+    await bench.pool(source={"stream": "MAIL", "consumer": "letters"})
+    async with bench.operator():
+        await bench.until("Ready", "True/Idle")
+        for _ in range(300):
+            await bench.js.publish("mail.letter", b"x")
+        await bench.until_asked(6)
+        assert (await bench.status())["lag"]["total"] == 300
+        await bench.change({"paused": True})
+        await wait_for("paused", lambda: _consumer(bench.js), lambda seen: bool(seen.get("paused")), 10, 0.2)
+        await bench.change({"paused": False})
+        await wait_for("resumed", lambda: _consumer(bench.js), lambda seen: not seen.get("paused"), 10, 0.2)
+
+
+async def _consumer(js: JetStream) -> dict[str, Any]:
+    reply = await js.request("$JS.API.CONSUMER.INFO.MAIL.letters", b"")
+    return dict(json.loads(reply.data))

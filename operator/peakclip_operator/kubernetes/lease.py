@@ -121,7 +121,7 @@ class Lease:
         return await self._write("update", self._object)
 
     def _is_free(self, lease: dict[str, Any]) -> bool:
-        spec, version = lease.get("spec", {}), lease["metadata"]["resourceVersion"]
+        spec, version = lease.get("spec") or {}, lease["metadata"]["resourceVersion"]
         holder = spec.get("holderIdentity")
         if not holder or holder == self._identity:
             return True
@@ -132,7 +132,7 @@ class Lease:
 
     async def _write(self, verb: str, lease: dict[str, Any]) -> bool:
         """False when somebody else was faster."""
-        spec = lease["spec"]
+        spec = lease.setdefault("spec", {})  # one that was made without has none
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         if spec.get("holderIdentity") != self._identity:
             spec["leaseTransitions"] = spec.get("leaseTransitions", -1) + 1

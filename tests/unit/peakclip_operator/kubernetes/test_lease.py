@@ -151,3 +151,13 @@ async def test_what_fails_while_leading_is_raised() -> None:
     with pytest.raises(RuntimeError, match="broken"):
         await lease(api, "a").run(asyncio.Event(), fails)
     assert holder(api) == ""
+
+
+@on_virtual_clock
+async def test_one_that_somebody_else_made_empty_is_free() -> None:
+    api, first = FakeApi(), Leader()
+    api.put(PATH, {"metadata": {"name": "peakclip-operator"}})
+    async with running(lease(api, "a"), first):
+        await asyncio.sleep(0.1)
+        assert first.leads
+    assert [verb for verb, _, _, _ in api.calls] == ["get", "update", "update"]
