@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from peakclip import store
 from peakclip.errors import PeakclipError
@@ -53,6 +53,8 @@ def create_app(settings: ApiSettings, service: Service) -> web.Application:
     app = web.Application(
         middlewares=[counted.counted, traced, problems], client_max_size=settings.max_body_bytes
     )
+    app[keys.SERVICE] = service
+    app.on_response_prepare.append(_last_answer)
     app.cleanup_ctx.append(_resources(settings, service))
     for resource in (
         orders, order_events, transitions, reviews, notifications, tickets, reports, masterdata, sales, dashboard,
@@ -113,6 +115,13 @@ async def _open_streams(app: web.Application, js: JetStream, service: Service) -
     app[keys.READERS], app[keys.INBOXES], app[keys.TRAIL] = Readers(), Inboxes(js), Trail(js)
     await app[keys.TRAIL].start()
     service.spawn("readers", app[keys.READERS].run(js))
+
+
+async def _last_answer(request: web.Request, response: web.StreamResponse) -> None:
+    """Of a process that leaves: a connection that were kept would be cut, maybe with a request on its way."""
+    if request.app[keys.SERVICE].stopping.is_set():
+        response.force_close()
+        response.headers[hdrs.CONNECTION] = "close"  # aiohttp's own headers are made by now
 
 
 async def _end_streams(app: web.Application) -> None:

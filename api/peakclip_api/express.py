@@ -26,6 +26,7 @@ from multidict import istr
 
 from peakclip import tracing
 from peakclip.ingest import IntakeUnavailableError, Outcome, SoldOutError
+from peakclip.service import Service
 from peakclip_api import counted, keys, traced
 from peakclip_api.accept import Acceptor, Begun
 from peakclip_api.auth import Keys, customer_of
@@ -48,7 +49,8 @@ _Message = tuple[RawRequestMessage, StreamReader]
 class ExpressLane:
     """What the connections of a process share."""
 
-    def __init__(self, keys: Keys, sales: Sales, acceptor: Acceptor) -> None:
+    def __init__(self, keys: Keys, sales: Sales, acceptor: Acceptor, service: Service) -> None:
+        self._service = service
         self._keys = keys
         self._sales = sales
         self._acceptor = acceptor
@@ -58,7 +60,12 @@ class ExpressLane:
     def begin(
         self, message: RawRequestMessage, body: bytes, ended: Callable[[Outcome], None]
     ) -> Begun | None:
-        """None for everything that is not an ordinary order; else `ended` is called later."""
+        """None for everything that is not an ordinary order; else `ended` is called later.
+
+        A process that leaves has no such lane: its answers end their connections, as `app.py` sees to.
+        """
+        if self._service.stopping.is_set():
+            return None
         headers = message.headers
         sale = self._sales.remembered(message.path[len(_PREFIX) : -len(_SUFFIX)])
         credential = self._keys.remembered(headers.get(_AUTHORIZATION))
@@ -288,6 +295,6 @@ class ExpressRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        return _ExpressServer(
-            server, ExpressLane(self.app[keys.KEYS], self.app[keys.SALES], self.app[keys.ACCEPTOR])
-        )
+        app = self.app
+        lane = ExpressLane(app[keys.KEYS], app[keys.SALES], app[keys.ACCEPTOR], app[keys.SERVICE])
+        return _ExpressServer(server, lane)

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from peakclip.ingest import Intake
 from peakclip.jetstream import JetStream
+from peakclip.service import Service
 from peakclip_api.accept import Acceptor
 from peakclip_api.auth import Keys
 from peakclip_api.board import Board
@@ -21,6 +22,7 @@ from peakclip_api.sales import Sales
 from peakclip_api.stock import Stock
 from peakclip_api.trail import Trail
 
+SERVICE: Final = web.AppKey("service", Service)
 BOARD: Final = web.AppKey("board", Board)
 JS: Final = web.AppKey("js", JetStream)
 POOL: Final = web.AppKey("pool", asyncpg.Pool)

@@ -30,7 +30,8 @@ def command(host: str | None, port: int | None) -> None:
 
 
 async def serve(settings: ApiSettings, service: Service) -> None:
-    """Serves until asked to stop: then not ready, no new connections, every waiting request answered."""
+    """Serves until asked to stop: then not ready, and after `leave_seconds` no new connections, every waiting request
+    answered."""
     app = create_app(settings, service)
     runner_of = ExpressRunner if settings.express_lane else web.AppRunner
     runner = runner_of(app, access_log=None, handle_signals=False, shutdown_timeout=DRAIN_SECONDS)
@@ -50,6 +51,7 @@ async def serve(settings: ApiSettings, service: Service) -> None:
         service.ready()
         await stopping
         app[keys.BOARD].end_streams()
+        await asyncio.sleep(settings.leave_seconds)
     finally:
         stopping.cancel()
         await runner.cleanup()

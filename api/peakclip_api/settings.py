@@ -26,6 +26,10 @@ class ApiSettings(Settings):
     port: int = pydantic.Field(default=8080, ge=0, le=65535)
     """Port for clients. Several processes on one machine share it (SO_REUSEPORT)."""
 
+    leave_seconds: float = pydantic.Field(default=0.0, ge=0, le=60)
+    """From SIGTERM on, requests are still answered for this long, and each answer ends its connection: clients that
+    keep connections open change over to other processes. None on one machine, where nobody could take over."""
+
     max_body_bytes: int = pydantic.Field(default=16_384, ge=256)
     """Larger requests are refused with 413. An order is some 20 bytes; 16 KiB leaves room for every route."""
 

@@ -129,7 +129,7 @@ def test_ports_by_name_are_there(values: Path) -> None:
 
 
 def test_the_grace_is_longer_than_the_drain(values: Path) -> None:
-    drains = {"api": 10 + 5, "worker": 15, "relay": 20 + 15}
+    drains = {"api": 10 + 5 + 2, "worker": 15, "relay": 20 + 15}
     for name, pod in pod_templates(values):
         component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
         assert pod["spec"]["terminationGracePeriodSeconds"] > drains.get(component, 0), name
