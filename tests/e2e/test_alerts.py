@@ -62,6 +62,8 @@ async def test_at_work_every_query_of_the_dashboard_has_data_and_nothing_fires(
             return await prometheus.without_data(dashboard_queries(namespace=system.namespace))
 
         await wait_for("data for every query", missing, lambda found: not found, 180, pause=3)
+        durable = {one.labels["store"]: one.value for one in await prometheus.query("peakclip_durable")}
+        assert durable == {"nats": 1, "postgresql": 1}
         firing = sorted(await prometheus.alerts())
         measured("dashboard", {"queries": len(dashboard_queries()), "without_data": 0, "firing": firing}, [])
         assert firing == []

@@ -74,7 +74,9 @@ async def everything_has_data(system: System, prometheus: Prometheus) -> None:
         while missing := await prometheus.without_data(dashboard_queries()):
             print("without data:", *missing, sep="\n  ")
             await asyncio.sleep(2)
-    assert missing == []
+    durable = {one.labels["store"]: one.value for one in await prometheus.query("peakclip_durable")}
+    assert durable == {"nats": 1, "postgresql": 1}
+    assert set(await prometheus.alerts()) == {"PeakclipDeadLetters"}
 
 
 async def nats_is_silent(system: System, prometheus: Prometheus) -> None:
