@@ -14,6 +14,8 @@ import pytest
 from e2e.monitoring import HOW_TO_GET_IT, PROGRAM, Prometheus, at, dashboard_queries
 from faults.system import System, running
 
+from peakclip import roles
+from peakclip.jetstream import JetStream
 from peakclip.load import LoadOptions, run_load
 from peakclip.load.access import create_sale
 from peakclip.local.folder import temporary
@@ -63,7 +65,9 @@ async def a_backlog_grows(system: System, prometheus: Prometheus) -> None:
 
 async def a_letter_is_dead(system: System, prometheus: Prometheus) -> None:
     # To the empty pool: in the other one it would wait for its turn behind the backlog.
-    await system.js.publish("order.created", b"no order at all", headers={"Nats-Msg-Id": "broken"})
+    url = system.stack._nats_urls[roles.RELAY]  # who publishes events
+    async with await JetStream.connect(url, name="test") as relay:
+        await relay.publish("order.created", b"no order at all", headers={"Nats-Msg-Id": "broken"})
     said = await prometheus.until_firing("PeakclipDeadLetters", 40)
     assert said["summary"] == "1 dead letters of pool effects wait for somebody to decide."
 
