@@ -80,7 +80,8 @@ async def everything_has_data(system: System, prometheus: Prometheus) -> None:
             await asyncio.sleep(2)
     durable = {one.labels["store"]: one.value for one in await prometheus.query("peakclip_durable")}
     assert durable == {"nats": 1, "postgresql": 1}
-    assert set(await prometheus.alerts()) == {"PeakclipDeadLetters"}
+    # The backlog is still there, and too long: nothing else fires.
+    assert set(await prometheus.alerts()) <= {"PeakclipDeadLetters", "PeakclipEtaPastCatchUp"}
 
 
 async def nats_is_silent(system: System, prometheus: Prometheus) -> None:
