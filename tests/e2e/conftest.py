@@ -29,16 +29,8 @@ from e2e.system import Keys, System, make_keys
 from e2e.wait import wait_for
 
 ORDER: Final = (
-    "operator",
-    "install",
-    "burst",
-    "anchor",
-    "reaper",
-    "disturbances",
-    "resource",
-    "alerts",
-    "rights",
-    "lifecycle",
+    *("install", "burst", "anchor", "reaper", "resource", "disturbances"),
+    *("alerts", "rights", "operator", "lifecycle"),
 )
 RELEASE: Final = "peakclip"
 CHART: Final = ROOT / "charts/peakclip"

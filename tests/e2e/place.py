@@ -48,9 +48,16 @@ def _choose() -> Place:
     wanted = os.environ.get("PEAKCLIP_E2E_CONTEXT")
     if wanted and "KUBECONFIG" in os.environ:
         return _given(wanted)
-    if _has_engine() and shutil.which("kind"):
+    if _has_kind():
         return _kind()
     return _bare_node()
+
+
+def prepare() -> None:
+    """What takes long on a machine that has never had the bare node, if that one will be chosen."""
+    if not (os.environ.get("PEAKCLIP_E2E_CONTEXT") or _has_kind()):
+        _show(str(_SCRIPTS / "build"), minutes=40)
+        _show(str(_SCRIPTS / "images"), minutes=15)
 
 
 def _given(wanted: str) -> Place:
@@ -65,7 +72,7 @@ def _given(wanted: str) -> Place:
 
 def _kind() -> Place:
     if _KIND not in _run("kind", "get", "clusters").split():
-        _run(
+        _show(
             "kind",
             "create",
             "cluster",
@@ -75,15 +82,15 @@ def _kind() -> Place:
             str(ROOT / "k8s/kind/cluster.yaml"),
             minutes=10,
         )
-    _run(str(ROOT / "scripts/build-images"), minutes=20, env={"TAG": _tag()})
-    _run("kind", "load", "docker-image", "--name", _KIND, *images(), minutes=5)
+    _show(str(ROOT / "scripts/build-images"), minutes=20, env={"TAG": _tag()})
+    _show("kind", "load", "docker-image", "--name", _KIND, *images(), minutes=5)
     config = ROOT / ".venv/kind.kubeconfig"
     config.write_text(_run("kind", "get", "kubeconfig", "--name", _KIND))
     return Place("kind", {"KUBECONFIG": str(config)})
 
 
 def _bare_node() -> Place:
-    _run(str(_SCRIPTS / "up"), minutes=30)
+    _show(str(_SCRIPTS / "up"), minutes=30)
     if not reuse():
         _provide_images()
     cache = os.environ.get("PEAKCLIP_CLUSTER_CACHE") or str(Path.home() / ".cache/peakclip-cluster")
@@ -93,10 +100,10 @@ def _bare_node() -> Place:
 
 
 def _provide_images() -> None:
-    _run(str(_SCRIPTS / "images"), minutes=15)
-    _run(str(ROOT / "scripts/build-images"), minutes=20, env={"BUILDER": "buildah", "TAG": _tag()})
+    _show(str(_SCRIPTS / "images"), minutes=15)
+    _show(str(ROOT / "scripts/build-images"), minutes=20, env={"BUILDER": "buildah", "TAG": _tag()})
     for image in images():
-        _run(str(_SCRIPTS / "load-image"), image, minutes=5)
+        _show(str(_SCRIPTS / "load-image"), image, minutes=5)
 
 
 def reuse() -> bool:
@@ -114,20 +121,24 @@ def _tag() -> str:
     return os.environ.get("PEAKCLIP_E2E_TAG") or str(project["version"])
 
 
-def _has_engine() -> bool:
-    """A client without its engine builds nothing."""
-    return any(
+def _has_kind() -> bool:
+    """kind, and a container engine: a client without its engine builds nothing."""
+    return shutil.which("kind") is not None and any(
         shutil.which(engine) and subprocess.run([engine, "info"], capture_output=True).returncode == 0
         for engine in ("docker", "podman")
     )
 
 
-def _run(*command: str, minutes: float = 1, env: Mapping[str, str] | None = None) -> str:
-    """Its output; what it says on the way is shown, since some of these take minutes."""
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **(env or {})}, text=True, timeout=minutes * 60,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"exit {done.returncode}: {' '.join(command)}\n{done.stdout[-8_000:]}")
-    return done.stdout
+def _run(*command: str) -> str:
+    """Its output."""
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def _show(*command: str, minutes: float, env: Mapping[str, str] | None = None) -> None:
+    """What it says is seen as it is said: some of these take minutes."""
+    environ = {**os.environ, **(env or {})}
+    subprocess.run(command, cwd=ROOT, env=environ, check=True, timeout=minutes * 60, stdin=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    prepare()
