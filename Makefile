@@ -44,6 +44,14 @@ endif
 e2e: $(READY) ## every test on a real Kubernetes: yours, kind or the bare node (tests/e2e/conftest.py)
 	$(BIN)/pytest -m e2e --capture=no tests/e2e $(ARGS)
 
+.PHONY: kind
+kind: ## a kind cluster with an ingress on http://localhost:8081 (needs docker or podman)
+	scripts/kind-cluster
+
+.PHONY: dev
+dev: $(READY) ## the dev loop: Tilt on the cluster of `make kind`
+	scripts/dev $(ARGS)
+
 .PHONY: lint
 lint: $(READY) ## style, types and the layering of the packages
 	$(BIN)/ruff check
