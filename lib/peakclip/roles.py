@@ -117,6 +117,7 @@ def _relay() -> Role:
             Grant("move units that came back, or are on offer", publish=(topology.stock_subject("*"),)),
             Grant("close frames that never came", publish=(topology.frame_subject("*"),)),
             Grant("set the alarm for orders that expire", publish=("timer.expiry.*",)),
+            Grant("ask whether the server syncs every write", publish=("$SYS.REQ.SERVER.PING.JSZ",)),
             Grant("tell of a dead letter", publish=tuple(map(topology.dead_letter_subject, (*POOLS, RELAY)))),
         ),
         streams=streams,
@@ -127,12 +128,6 @@ def _relay() -> Role:
 def _operator(more: Sequence[Consumer]) -> Role:
     consumers = once((*_POOL_CONSUMERS, *more))
     streams, pools = once(stream for stream, _ in consumers), once(name for _, name in consumers)
-    foreign = (
-        Grant(
-            "bound and pause consumers that are not Peakclip's",
-            publish=(*consumer_calls("CREATE", more), *consumer_calls("PAUSE", more)),
-        ),
-    )
     return Role(
         OPERATOR,
         "the operator",
@@ -157,7 +152,6 @@ def _operator(more: Sequence[Consumer]) -> Role:
             Grant(
                 "hear the workers", subscribe=tuple(f"{topology.WORKER_TELEMETRY}.{pool}.*" for pool in pools)
             ),
-            *(foreign if more else ()),
         ),
     )
 

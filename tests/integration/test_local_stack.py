@@ -161,6 +161,8 @@ async def test_a_stack_survives_the_kill_of_each_of_its_processes(data: Path) ->
         assert (await get(f"{management}/readyz"))[0] == 200
         assert "peakclip_accept_seconds_count" in (await get(f"{management}/metrics"))[1]
     assert belonging_to(data) == []
+    logs = {path.name: path.read_text() for path in (data / "logs").iterdir()}
+    assert [name for name, text in logs.items() if "nats_forbidden" in text] == []
 
 
 async def test_data_keys_and_ports_are_kept_and_a_second_stack_is_refused(data: Path) -> None:

@@ -248,6 +248,8 @@ async def test_messages_are_taken_acknowledged_and_followed_in_both_forms(tmp_pa
         await order.ack()
         assert (await js["operator"].consumer_state(topology.SECKILL, "orders")).ack_floor_seq == 1
         await until(lambda: form or len(followed) == 300)
+        for name in ("relay", "setup", "admin"):  # whoever tells people whether orders are safe
+            await js[name]._sys_report()
         assert js["api"]._nc.refusals == js["relay"]._nc.refusals == js["worker"]._nc.refusals == {}
 
 
