@@ -40,6 +40,7 @@ class Processes:
             "PEAKCLIP_DATABASE_URL": self.database_url,
             "PEAKCLIP_MANAGEMENT_PORT": str(port),
             "PEAKCLIP_PORT": str(self.port),
+            "PEAKCLIP_RECONCILE_AFTER_SECONDS": "6",  # an API process gives up a group after 5
         }
         child = Child(
             ProcessSpec(

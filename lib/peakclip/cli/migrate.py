@@ -72,7 +72,7 @@ async def _migrate_both(settings: MigrateSettings) -> None:
 async def make_streams(url: str, replicas: int = 1) -> None:
     """Waits for a server that is away and for a cluster that is not complete. Raises MigrationError when it refuses."""
     delay = 0.1
-    async with await JetStream.connect(url, name="peakclip-migrate", timeout_seconds=5.0) as js:
+    async with await JetStream.connect(url, name="peakclip-migrate") as js:
         while True:
             try:
                 await streams.ensure(js, replicas)
