@@ -43,7 +43,7 @@ async def test_a_second_look_finds_nothing_to_restart(installed: Installed) -> N
 
 
 async def test_the_pods_of_helm_test_pass(installed: Installed) -> None:
-    print(await installed.helm("test", "--timeout=3m", "--logs", seconds=200))
+    print(await installed.helm("test", "--timeout=3m", seconds=200))
 
 
 async def test_helm_lint_has_nothing_to_say(installed: Installed) -> None:
