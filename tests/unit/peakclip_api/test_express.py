@@ -16,6 +16,7 @@ from support import until
 
 from peakclip.errors import UnavailableError
 from peakclip.ingest import IntakeUnavailableError, Outcome, SoldOutError
+from peakclip.service import Service
 from peakclip_api.accept import Acceptor
 from peakclip_api.auth import Credential
 from peakclip_api.board import Board
@@ -99,7 +100,10 @@ class Shop:
         closed = replace(SALE, sale_id="closed", closes=SALE.opens + 1)
         foreign = replace(SALE, sale_id="foreign", tenant="t2")
         sales = Known({"s1": SALE, "closed": closed, "foreign": foreign})
-        self.lane = ExpressLane(cast("Any", Known(CREDENTIALS)), cast("Any", sales), self.acceptor)
+        self.service = Service()
+        self.lane = ExpressLane(
+            cast("Any", Known(CREDENTIALS)), cast("Any", sales), self.acceptor, self.service
+        )
         self.long_way: list[tuple[str, bytes]] = []
         self.manager: web.Server | None = None
 
