@@ -139,10 +139,14 @@ async def load_configuration() -> Configuration:
     return configuration
 
 
+EVERYWHERE: Final = "*"  # instead of a namespace
+
+
 def path_to(group_version: str, namespace: str, plural: str, name: str = "", subresource: str = "") -> str:
-    """`apps/v1` and `v1` alike."""
+    """`apps/v1` and `v1` alike; EVERYWHERE for a list of all namespaces."""
     root = "apis" if "/" in group_version else "api"
-    parts = [root, group_version, "namespaces", namespace, plural, name, subresource]
+    within = [] if namespace == EVERYWHERE else ["namespaces", namespace]
+    parts = [root, group_version, *within, plural, name, subresource]
     return "/" + "/".join(quote(part, safe="/") for part in parts if part)
 
 

@@ -10,6 +10,8 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from peakclip_operator.kubernetes.api import EVERYWHERE
+
 log = structlog.get_logger()
 
 _REMEMBERED: Final = 1000  # resources that are gone, should an older word of them still come
@@ -68,7 +70,7 @@ class Pools:
             self.seen(body)
         there = {body["metadata"]["uid"] for body in bodies}
         for uid, (_, resource, _) in list(self._running.items()):
-            if resource.namespace == namespace and uid not in there:
+            if namespace in (resource.namespace, EVERYWHERE) and uid not in there:
                 self._end(uid)
 
     async def close(self) -> None:

@@ -16,8 +16,8 @@ class ClusterSettings(Settings):
     """What is wanted of a pool stands in its WorkerPool; here is only what the process itself must know."""
 
     namespaces: Annotated[tuple[str, ...], NoDecode] = ()
-    """Where WorkerPools are looked after, with commas in between. Absent: in the operator's own namespace only, so
-    that the rights of one namespace are enough."""
+    """Where WorkerPools are looked after, with commas in between, or `*` alone for everywhere. Absent: in the
+    operator's own namespace only, so that the rights of one namespace are enough."""
 
     pod_name: str = pydantic.Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}", validation_alias="POD_NAME"

@@ -20,7 +20,7 @@ import structlog
 from kubernetes.aio.client import Configuration
 
 from peakclip.errors import PeakclipError
-from peakclip_operator.kubernetes.api import ApiRefusedError, KubernetesApi, resource_path
+from peakclip_operator.kubernetes.api import EVERYWHERE, ApiRefusedError, KubernetesApi, resource_path
 from peakclip_operator.resource.model import GROUP, PLURAL, VERSION
 
 log = structlog.get_logger()
@@ -123,11 +123,13 @@ class Watch:
             with contextlib.suppress(RuntimeError):  # the other loop has just ended
                 loop.call_soon_threadsafe(tell, event["object"])
 
+        everywhere = EVERYWHERE in self._namespaces
         await kopf.operator(
             registry=registry,
             settings=kopf_settings(),
             standalone=True,
-            namespaces=list(self._namespaces),
+            clusterwide=everywhere,
+            namespaces=[] if everywhere else list(self._namespaces),
             stop_flag=self._kopf_should_end,
         )
 

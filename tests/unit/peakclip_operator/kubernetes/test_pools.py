@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from peakclip_operator.kubernetes.api import EVERYWHERE, resource_path
 from peakclip_operator.kubernetes.pools import Pools, Resource
 
 
@@ -94,6 +95,20 @@ async def test_a_list_tells_of_those_that_went_without_a_word_in_its_namespace_o
     world.pools.listed("ns", [body("b")])
     await settle()
     assert [one.ended for one in world.runners] == [True, False, False]
+    await world.pools.close()
+
+
+async def test_a_list_of_all_namespaces_tells_of_all() -> None:
+    world = World()
+    elsewhere = body("c")
+    elsewhere["metadata"]["namespace"] = "other"
+    world.pools.seen(body("a"))
+    world.pools.seen(elsewhere)
+    await settle()
+    world.pools.listed(EVERYWHERE, [elsewhere])
+    await settle()
+    assert [one.ended for one in world.runners] == [True, False]
+    assert resource_path(EVERYWHERE) == "/apis/peakclip.dev/v1alpha1/workerpools"
     await world.pools.close()
 
 
