@@ -28,7 +28,6 @@ class _Commands(click.Group):
                     f"`peakclip {name}` needs the package `{missing}`, which is not installed here."
                 )
             command: click.Command = one.load()
-            gc.freeze()  # what was imported stays; no collection needs to look through it
             return command
         return None
 
@@ -44,6 +43,7 @@ def _package_missing(command: EntryPoint) -> str | None:
             raise
         return name
     finally:
+        gc.freeze()  # before it goes on: its first round would look through all of them after all
         gc.enable()
     return None
 
