@@ -95,9 +95,9 @@ class System:
                 "--accepted", accepted, "--progress", "none",
                 env={"PEAKCLIP_KEY": self.keys.service}, seconds=150,
             )  # fmt: skip
-            figures = json.loads(report.read_text())
+            figures = json.loads(report.read_text())["burst"]
             told = Orders(accepted=dict.fromkeys(accepted.read_text().split(), 1))
-        told.add({**figures, "orders": orders, "error_causes": figures.get("error_causes", {})})
+        told.add(figures)
         return told
 
     @contextlib.asynccontextmanager
@@ -115,7 +115,7 @@ class System:
                 )  # fmt: skip
                 result = await run_load(options)
                 told.accepted |= result.accepted_ids
-                told.add({**result.to_json(), "orders": result.orders})
+                told.add(result.to_json())
 
         task = asyncio.create_task(customers())
         try:
