@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from e2e.conftest import VALUES, install, shaping
 from e2e.system import System
+from e2e.wait import wait_for
 
 # What a release leaves, by kind: the data, and the passwords that open it.
 KEPT = {
@@ -19,7 +20,8 @@ async def test_uninstall_keeps_the_data_and_the_definition_and_nothing_else(syst
     rows = await _orders(system)
     await system.helm("uninstall", "--wait", "--timeout=2m", seconds=150)
     try:
-        left = await _left(system)
+        # Pods may take their time to end; nothing else may.
+        left = await wait_for("the pods are gone", lambda: _left(system), lambda it: "pods" not in it, 60)
         print(left)
         assert left == KEPT
         assert "workerpools.peakclip.dev" in await system.kubectl("get", "crd", "-o", "name")
