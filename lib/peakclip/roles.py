@@ -152,8 +152,17 @@ def _operator(more: Sequence[Consumer]) -> Role:
             Grant(
                 "hear the workers", subscribe=tuple(f"{topology.WORKER_TELEMETRY}.{pool}.*" for pool in pools)
             ),
+            *_hold_others(more),
         ),
     )
+
+
+def _hold_others(consumers: Sequence[Consumer]) -> tuple[Grant, ...]:
+    """Workers that take no tickets: the server itself bounds what they have in hand, and pauses them."""
+    if not consumers:
+        return ()
+    calls = (*consumer_calls("CREATE", consumers), *consumer_calls("PAUSE", consumers))
+    return (Grant("bound and pause the consumers of others", publish=calls),)
 
 
 def _setup() -> Role:

@@ -82,6 +82,8 @@ def test_the_operator_can_be_given_more() -> None:
         "$JS.API.STREAM.INFO.JOBS",
         "$JS.API.STREAM.MSG.GET.JOBS",
         "$JS.API.CONSUMER.INFO.JOBS.mailer",
+        "$JS.API.CONSUMER.CREATE.JOBS.mailer",
+        "$JS.API.CONSUMER.PAUSE.JOBS.mailer",
         "$KV.PACE.mailer",
         "peakclip.status.mailer",
     }
