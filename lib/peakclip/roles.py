@@ -100,7 +100,6 @@ def _relay() -> Role:
         RELAY,
         "the relay",
         (
-            Grant("ask whether the server syncs every write", publish=("$SYS.REQ.SERVER.PING.JSZ",)),
             Grant("take and end what waits for the relay", publish=take(_RELAY_CONSUMERS)),
             Grant(
                 "see how far everybody is",
