@@ -7,12 +7,13 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
 from e2e.shell import CommandError, Kubectl
+from e2e.wait import wait_for
 
 _TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io"
 _AWAY: Final = (aiohttp.ClientError, TimeoutError, OSError)
@@ -76,6 +77,14 @@ class Story:
 
     def say(self, what: str) -> None:
         self._say(f"{time.monotonic() - self.began:9.1f}  -- {what}")
+
+    async def until(self, holds: Callable[[Mapping[str, str]], bool], seconds: float) -> None:
+        """Until the newest row tells that."""
+
+        async def newest() -> Mapping[str, str]:
+            return self.rows[-1][1]
+
+        await wait_for("the row of the pool", newest, holds, seconds)
 
     def column(self, name: str) -> list[str]:
         """What stood in a column, moment by moment, without repetitions."""

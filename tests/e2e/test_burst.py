@@ -30,7 +30,7 @@ async def test_the_database_sees_r_and_nothing_above(system: System, rate: int) 
         await system.until_rows(sale, ORDERS, ORDERS / rate * 1.5 + 30)
         story.say("the last one is in the database")
         await system.until_workers("orders", MIN_WORKERS, 90)
-        story.say(f"back at {MIN_WORKERS}")
+        await story.until(lambda row: row["Workers"] == row["Desired"] == str(MIN_WORKERS), 20)
     assert len(orders.accepted) == ORDERS
     assert (orders.errors, dict(orders.refused)) == (0, {})
     committed = Drain.of(await system.moments(sale), rate)
