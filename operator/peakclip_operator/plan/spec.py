@@ -103,7 +103,8 @@ class PoolSpec:
     stall of less than the difference changes nothing."""
 
     forecast_window_seconds: float = 2.0
-    """Window of the arrivals in the ETA: shortly after a burst nothing arrives any more."""
+    """Window of the arrivals in the ETA, since shortly after a burst nothing arrives any more; and by which the first
+    second of a burst is recognised."""
 
     stabilization_seconds: float = 60.0
     """A worker is given back when none of the decisions of this long wanted it."""

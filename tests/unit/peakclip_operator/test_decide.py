@@ -59,6 +59,12 @@ def test_a_small_backlog_gets_no_more_than_its_catch_up_time_asks_for() -> None:
     assert decision.binding_constraint == "demand"
 
 
+def test_the_first_second_of_a_burst_is_enough_to_know_it() -> None:
+    decision, _ = decide(SPEC, seen(230), idle(), 20.0)
+    assert decision.replicas == 6  # 115/s over two seconds: more than R, and more waits than R does in them
+    assert decision.binding_constraint == "limit"
+
+
 def test_no_worker_is_given_back_while_there_is_a_backlog() -> None:
     memory = replace(idle(), replicas=5)
     decision, _ = decide(SPEC, seen(150), memory, 20.0)
