@@ -110,7 +110,12 @@ def keys(installed: Installed) -> Keys:
 @pytest.fixture
 async def system(installed: Installed, keys: Keys) -> AsyncIterator[System]:
     async with api_of(installed.kubectl) as api:
-        yield System(installed.place, installed.namespace, RELEASE, keys, api)
+        system = System(installed.place, installed.namespace, RELEASE, keys, api)
+        yield system
+        # As in values.yaml: an upgrade would refuse to change what somebody else has changed.
+        await system.change(
+            "orders", {"throughput": {"limitPerSecond": 100}, "replicas": {"min": 1, "max": 20}}
+        )
 
 
 async def install(helm: Helm, *args: str) -> str:

@@ -88,7 +88,8 @@ async def test_work_that_changes_in_mid_drain_leaves_the_rate_at_r(pool: System,
             "work_ms": work_ms, "orders": len(committed), "accepted": len(orders.accepted),
             "rolling_seconds": round(rolled - changed, 1),
             "rate_while_rolling": round(mean([at for at in committed if changed <= at < rolled]), 1),
-            "rate_after": round(mean(after), 1), "most_started": most_after(started), "most_committed": most_after(committed),
+            "rate_after": round(mean(after), 1),
+            "most_started": most_after(started), "most_committed": most_after(committed),
             "per_second": per_second(committed, committed[0], committed[-1]),
         }  # fmt: skip
         measured(f"anchor-{work_ms}ms", figures, story.lines)

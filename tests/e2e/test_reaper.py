@@ -32,4 +32,3 @@ async def test_what_expires_is_cancelled_at_the_reapers_own_r(system: System) ->
         row = await connection.fetchrow("select * from audit_sales where sale_id = $1", sale)
     assert (row["available"], row["reserved"], row["sold"]) == (ORDERS, 0, 0)
     await system.audit(orders.accepted | more.accepted, 300, allowed(300) - 300)
-    await system.change("orders", {"throughput": {"limitPerSecond": 100}})

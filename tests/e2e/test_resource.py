@@ -38,7 +38,6 @@ async def test_a_new_limit_is_in_force_within_two_seconds(system: System) -> Non
     assert down < EFFECT_SECONDS
     assert up < EFFECT_SECONDS
     assert await _containers(system) == before
-    await system.change("orders", {"replicas": {"min": 1}})
     assert len(orders.accepted) == 3_000
 
 
