@@ -127,9 +127,9 @@ def shaping(place: Place) -> tuple[str, ...]:
 
 
 async def shape(installed: Installed) -> Keys:
-    await installed.helm(
-        "upgrade", CHART, "--wait", "--timeout=5m", "-f", VALUES, *shaping(installed.place), seconds=330,
-    )  # fmt: skip
+    # Changes that kubectl made in a run which was stopped are ours to undo.
+    options = ("--wait", "--timeout=5m", "--force-conflicts", "-f", VALUES)
+    await installed.helm("upgrade", CHART, *options, *shaping(installed.place), seconds=330)
     return await make_keys(installed.kubectl, RELEASE)
 
 
