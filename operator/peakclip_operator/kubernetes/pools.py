@@ -53,8 +53,11 @@ class Pools:
         self._runner = runner
         self._running: dict[str, tuple[Runner, Resource, asyncio.Task[None]]] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
+        self._closed = False
 
     def seen(self, body: Mapping[str, Any]) -> None:
+        if self._closed:  # a watch that ends slowly still tells: what began now, nobody would ever end
+            return
         resource = read_resource(body)
         if body["metadata"].get("deletionTimestamp"):
             self._end(resource.uid)
@@ -64,16 +67,18 @@ class Pools:
     def gone(self, body: Mapping[str, Any]) -> None:
         self._end(body["metadata"]["uid"])
 
-    def listed(self, namespace: str, bodies: Sequence[Mapping[str, Any]]) -> None:
-        """All of a namespace: what is not there has gone without a word."""
+    def listed(self, namespace: str, version: str, bodies: Sequence[Mapping[str, Any]]) -> None:
+        """All of a namespace: what is not there has gone without a word, unless it is newer than the list."""
         for body in bodies:
             self.seen(body)
         there = {body["metadata"]["uid"] for body in bodies}
         for uid, (_, resource, _) in list(self._running.items()):
-            if namespace in (resource.namespace, EVERYWHERE) and uid not in there:
+            was_there = uid in there or _is_older(version, resource.version)
+            if namespace in (resource.namespace, EVERYWHERE) and not was_there:
                 self._end(uid)
 
     async def close(self) -> None:
+        self._closed = True
         tasks = [task for _, _, task in self._running.values()]
         self._running.clear()
         for task in tasks:

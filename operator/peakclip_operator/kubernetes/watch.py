@@ -33,7 +33,7 @@ _LOGIN_MINUTES: Final = 10  # the kubelet renews a pod's token long before it en
 
 
 class Watch:
-    """Calls `seen(body)`, `gone(body)` and `listed(namespace, bodies)` in the loop that runs it."""
+    """Calls `seen(body)`, `gone(body)` and `listed(namespace, version, bodies)` in the loop that runs it."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Watch:
         *,
         seen: Callable[[Body], None],
         gone: Callable[[Body], None],
-        listed: Callable[[str, Sequence[Body]], None],
+        listed: Callable[[str, str, Sequence[Body]], None],
     ) -> None:
         self._api = api
         self._namespaces = namespaces
@@ -86,7 +86,8 @@ class Watch:
             except PeakclipError as exc:
                 self._say(str(exc), namespace)
                 return False
-            self._listed(namespace, answer.get("items", []))
+            version = answer.get("metadata", {}).get("resourceVersion", "")
+            self._listed(namespace, version, answer.get("items", []))
         if self._said is not None:
             log.info("worker_pools_listed")
             self._said = None

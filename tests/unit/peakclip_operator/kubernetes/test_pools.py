@@ -92,7 +92,7 @@ async def test_a_list_tells_of_those_that_went_without_a_word_in_its_namespace_o
     elsewhere["metadata"]["namespace"] = "other"
     world.pools.seen(elsewhere)
     await settle()
-    world.pools.listed("ns", [body("b")])
+    world.pools.listed("ns", "9", [body("b")])
     await settle()
     assert [one.ended for one in world.runners] == [True, False, False]
     await world.pools.close()
@@ -105,7 +105,7 @@ async def test_a_list_of_all_namespaces_tells_of_all() -> None:
     world.pools.seen(body("a"))
     world.pools.seen(elsewhere)
     await settle()
-    world.pools.listed(EVERYWHERE, [elsewhere])
+    world.pools.listed(EVERYWHERE, "9", [elsewhere])
     await settle()
     assert [one.ended for one in world.runners] == [True, False]
     assert resource_path(EVERYWHERE) == "/apis/peakclip.dev/v1alpha1/workerpools"
@@ -115,10 +115,10 @@ async def test_a_list_of_all_namespaces_tells_of_all() -> None:
 async def test_an_older_word_changes_nothing() -> None:
     world = World()
     world.pools.seen(body("a", 10))
-    world.pools.listed("ns", [body("a", 9)])
+    world.pools.listed("ns", "9", [body("a", 9)])
     assert world.runners[0].updates == []
     world.pools.gone(body("a", 11))
-    world.pools.listed("ns", [body("a", 10)])
+    world.pools.listed("ns", "10", [body("a", 10)])
     assert len(world.runners) == 1
     await world.pools.close()
 
@@ -140,6 +140,26 @@ async def test_a_task_that_has_ended_begins_again_with_the_next_word() -> None:
     await settle()
     world.runners[0].gone.set()
     await settle()
-    world.pools.listed("ns", [body("a")])
+    world.pools.listed("ns", "9", [body("a")])
     assert len(world.runners) == 2
     await world.pools.close()
+
+
+async def test_one_that_was_made_while_the_list_was_on_its_way_stays() -> None:
+    world = World()
+    world.pools.seen(body("a", 11))
+    await settle()
+    world.pools.listed("ns", "10", [])
+    await settle()
+    assert not world.runners[0].ended
+    world.pools.listed("ns", "12", [])
+    await settle()
+    assert world.runners[0].ended
+    await world.pools.close()
+
+
+async def test_after_the_end_a_late_word_begins_nothing() -> None:
+    world = World()
+    await world.pools.close()
+    world.pools.seen(body("a"))
+    assert world.runners == []

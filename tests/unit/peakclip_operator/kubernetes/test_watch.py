@@ -32,7 +32,7 @@ class ListOnly(Watch):
 class World:
     def __init__(self) -> None:
         self.api = FakeApi()
-        self.lists: list[tuple[str, int]] = []
+        self.lists: list[tuple[str, str, int]] = []
         self.watch = ListOnly(
             cast(KubernetesApi, self.api), ["ns"], seen=self._one, gone=self._one, listed=self._listed
         )
@@ -40,8 +40,8 @@ class World:
     def _one(self, body: Mapping[str, Any]) -> None:
         raise AssertionError("nobody watches")
 
-    def _listed(self, namespace: str, bodies: Sequence[Mapping[str, Any]]) -> None:
-        self.lists.append((namespace, len(bodies)))
+    def _listed(self, namespace: str, version: str, bodies: Sequence[Mapping[str, Any]]) -> None:
+        self.lists.append((namespace, version, len(bodies)))
 
     def install(self) -> None:
         self.api.put(resource_path("ns"), {"items": [{}, {}]})
@@ -56,7 +56,7 @@ async def test_a_missing_definition_is_said_once_and_waited_for() -> None:
         assert (world.lists, world.watch.lives) == ([], False)
         world.install()
         await asyncio.sleep(3)
-        assert (world.lists, world.watch.lives) == ([("ns", 2)], True)
+        assert (world.lists, world.watch.lives) == ([("ns", "1", 2)], True)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert [line["event"] for line in logs] == ["worker_pools_unknown", "worker_pools_listed"]
