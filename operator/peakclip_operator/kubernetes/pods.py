@@ -65,12 +65,17 @@ def read_pods(body: bytes) -> list[Pod]:
 
 
 def count(pods: Sequence[Pod], asked: int) -> Workers:
-    """`asked` is the number that stands in the workload; what of it is not ready yet is starting."""
-    running = sum(pod.ready and not pod.terminating for pod in pods)
+    """`asked` is the number that stands in the workload; what of it is not ready yet is starting.
+
+    More than that are ready while a rollout goes on, or just after fewer were asked for. They are on their way out:
+    an operator that began in the middle of a rollout would take them for wanted, and ask for them again.
+    """
+    ready = sum(pod.ready and not pod.terminating for pod in pods)
+    running = min(ready, asked)
     return Workers(
         running=running,
-        starting=max(0, asked - running),
-        draining=sum(pod.terminating for pod in pods),
+        starting=asked - running,
+        draining=sum(pod.terminating for pod in pods) + ready - running,
     )
 
 

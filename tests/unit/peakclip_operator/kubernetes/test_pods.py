@@ -53,8 +53,13 @@ def test_what_is_no_list_of_pods_is_refused() -> None:
 def test_running_is_ready_and_starting_is_what_is_missing_of_what_was_asked_for() -> None:
     some = [pod("a"), pod("b"), pod("c", ready=False), pod("d", terminating=True)]
     assert count(some, asked=5) == Workers(running=2, starting=3, draining=1)
-    assert count(some, asked=1) == Workers(running=2, starting=0, draining=1)
     assert count([], asked=0) == Workers(running=0, starting=0)
+
+
+def test_pods_above_what_was_asked_for_are_on_their_way_out() -> None:
+    some = [pod("a"), pod("b"), pod("c", ready=False), pod("d", terminating=True)]
+    assert count(some, asked=1) == Workers(running=1, starting=0, draining=2)
+    assert count(some, asked=0) == Workers(running=0, starting=0, draining=3)
 
 
 def test_idle_pods_go_first() -> None:

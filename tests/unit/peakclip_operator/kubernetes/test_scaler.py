@@ -97,7 +97,7 @@ async def test_one_that_is_made_anew_is_found_with_its_new_selector() -> None:
     with pytest.raises(WorkloadMissingError):
         await one.current()
     api.put(SCALE, {**before, "spec": {"replicas": 1}})
-    assert await one.current() == Workers(running=2, starting=0)
+    assert await one.current() == Workers(running=1, starting=0, draining=1)
 
 
 async def test_other_answers_are_passed_on() -> None:
