@@ -20,7 +20,10 @@ class Claims:
         self.release(resource.uid)
         mine = (resource.created, resource.key)
         wanted: Iterable[Hashable] = (
-            ("consumer", spec.source.stream, spec.source.consumer),
+            (
+                "pool",
+                spec.source.consumer,
+            ),  # whatever the stream: rate and telemetry go by the consumer's name
             ("workload", resource.namespace, spec.workload.kind, spec.workload.name),
         )
         older = []

@@ -42,7 +42,9 @@ class ConflictError(PeakclipError):
     """Another WorkerPool has the consumer or the workload."""
 
     def __init__(self, other: str) -> None:
-        super().__init__(f"The WorkerPool {other} is older and has the same consumer or the same workload.")
+        super().__init__(
+            f"The WorkerPool {other} is older and has a consumer of the same name or the same workload."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def test_who_goes_or_changes_makes_room() -> None:
     assert claims.rival(NEW, spec("x")) is None
 
 
-def test_the_same_consumer_of_another_stream_is_another_one() -> None:
+def test_consumers_of_one_name_are_one_pool_with_one_rate_whatever_their_streams() -> None:
     claims = Claims()
     claims.rival(OLD, spec("a", stream="S"))
-    assert claims.rival(NEW, spec("b", stream="T")) is None
+    assert claims.rival(NEW, spec("b", stream="T")) == "ns/old"
