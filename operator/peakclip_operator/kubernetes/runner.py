@@ -63,6 +63,8 @@ class PoolRunner:
         """What this pool does not expect ends neither the process nor the other pools."""
         pause = _SHORTEST_PAUSE_SECONDS
         try:
+            self._claim()
+            await asyncio.sleep(0)  # all of a list have claimed before the first of them acts
             while not self._reporter.gone:
                 started = asyncio.get_running_loop().time()
                 try:
@@ -80,6 +82,10 @@ class PoolRunner:
             self._told(report.forget)
             self._around.claims.release(self._resource.uid)
             await self._unwire()
+
+    def _claim(self) -> None:
+        with contextlib.suppress(InvalidSpecError):
+            self._around.claims.rival(self._resource, read_spec(self._resource.spec))
 
     def _told(self, tell: Callable[[str], None]) -> None:
         """Tells the gauges, if there are any of this pool yet."""

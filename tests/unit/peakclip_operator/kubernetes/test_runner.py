@@ -91,6 +91,17 @@ async def test_two_for_one_consumer_are_told_and_the_older_one_is_looked_after()
 
 
 @on_virtual_clock
+async def test_the_younger_of_two_does_nothing_even_if_it_is_listed_first() -> None:
+    world = World()
+    world.workload()
+    world.start("young", {**SPEC, "workload": {"name": "v"}}, created="2026-02-02T00:00:00Z")
+    world.start("old", SPEC, created="2026-01-01T00:00:00Z")
+    await asyncio.sleep(4)
+    assert {path for _, resource, path, _ in world.api.calls if resource == "deployments/scale"} == {SCALE}
+    await world.end()
+
+
+@on_virtual_clock
 async def test_a_loop_that_breaks_is_said_and_begins_again() -> None:
     world = World()
     world.workload()
