@@ -53,14 +53,14 @@ class Reporter:
 
     async def invalid(self, resource: Resource, sentence: str) -> None:
         facts = Facts(resource.namespace, resource.generation, self._clock(), spec=None, invalid=sentence)
-        await self._tell(facts)
+        await self._tell(facts, at_once=True)
 
     async def failed(self, resource: Resource, spec: WorkerPoolSpec | None, exc: Exception) -> None:
         """The loop itself broke."""
         facts = Facts(
             resource.namespace, resource.generation, self._clock(), spec=spec, failures={"loop": exc}
         )
-        await self._tell(facts)
+        await self._tell(facts, at_once=True)
 
     async def ticked(
         self, resource: Resource, spec: WorkerPoolSpec, loop: ControlLoop, scheduled: int | None = None
@@ -79,13 +79,14 @@ class Reporter:
         )
         await self._tell(facts)
 
-    async def _tell(self, facts: Facts) -> None:
-        """The times of the conditions go on from what was made last, written or not."""
+    async def _tell(self, facts: Facts, *, at_once: bool = False) -> None:
+        """The times of the conditions go on from what was made last, written or not. `at_once` for what is not made
+        again by the next tick: left for later, it would wait for a minute."""
         status = build_status(facts, self._last)
         self._last = status
         told, self._memory = events(facts, status, self._memory)
         try:
-            await self._writer.write(status)
+            await self._writer.write(status, at_once=at_once)
             self._trouble = None
         except PeakclipError as exc:
             if self._trouble != type(exc).__name__:  # one line for an outage, not one for each second of it

@@ -33,16 +33,12 @@ class StatusWriter:
         if status == self._written or (not at_once and now - self._at < _PAUSE_SECONDS):
             return False
         self._at = now
+        before, self._written = self._written, None  # whether it was written is not known without an answer
+        body = {"status": {**_removed(before, status), **status}}
         try:
-            await self._api.call(
-                "patch",
-                f"{PLURAL}/status",
-                self._path,
-                body={"status": {**_removed(self._written, status), **status}},
-            )
+            await self._api.call("patch", f"{PLURAL}/status", self._path, body=body)
         except ApiRefusedError as exc:
             if exc.code != 404:
-                self._written = None  # whether it was written is not known
                 raise
             self.gone = True
             return False

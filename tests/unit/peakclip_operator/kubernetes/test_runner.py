@@ -77,6 +77,18 @@ async def test_a_spec_that_cannot_be_read_is_said_and_read_again_when_it_changes
 
 
 @on_virtual_clock
+async def test_that_a_spec_became_invalid_is_said_at_once() -> None:
+    world = World()
+    world.workload()
+    runner = world.start("a", SPEC)
+    await asyncio.sleep(0.1)
+    runner.update(resource("a", {"workload": {}}, 2))
+    await asyncio.sleep(0.1)
+    assert world.ready("a") == "False/InvalidSpec"
+    await world.end()
+
+
+@on_virtual_clock
 async def test_two_for_one_consumer_are_told_and_the_older_one_is_looked_after() -> None:
     world = World()
     world.workload()

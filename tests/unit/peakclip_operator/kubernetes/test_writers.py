@@ -71,6 +71,19 @@ async def test_a_status_that_failed_is_written_again() -> None:
     assert await writer.write({"a": 1})
 
 
+async def test_a_status_that_may_have_been_written_is_written_over() -> None:
+    api, clock = FakeApi(), Clock()
+    writer = status_writer(api, clock)
+    await writer.write({"a": 1})
+    clock.now += 1
+    api.fails = lambda verb, resource: KubernetesUnavailableError()
+    with pytest.raises(KubernetesUnavailableError):
+        await writer.write({"a": 2})  # the answer was lost, maybe not the request
+    api.fails = lambda verb, resource: None
+    clock.now += 1
+    assert await writer.write({"a": 1})
+
+
 async def test_a_resource_that_is_gone_ends_it() -> None:
     api = FakeApi()
     writer = StatusWriter(cast(KubernetesApi, api), "ns", "wp", clock=Clock())
