@@ -88,12 +88,12 @@ class JetStream:
 
         async def reconnected() -> None:
             self.generation += 1
-            nc.refusals.clear()
             # Without user and password: this goes to the log.
             at = nc.connected_url.netloc.rpartition("@")[2] if nc.connected_url else None
             log.info("nats_reconnected", server=at)
 
         async def disconnected() -> None:
+            nc.forget_refusals()  # not after the next connection: by then it has been told of its own
             if not self._closing:
                 log.warning("nats_disconnected")
 

@@ -17,6 +17,8 @@ log = structlog.get_logger()
 # The server's words as the client hands them on, in lower case: the subject too.
 _VIOLATION: Final = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
 
+_REMEMBERED: Final = 1000  # refused subjects
+
 
 class RepairedClient(Client):
     """As the client, but a `flush` may be given up, and tells that the server has what was sent before; and a request
@@ -28,16 +30,21 @@ class RepairedClient(Client):
     def __init__(self, user: str = "") -> None:
         super().__init__()
         self._user = user
-        self._asked: dict[
-            str, str
-        ] = {}  # subjects of requests without an answer, by their place in `_resp_map`
-        self._deaf: ForbiddenError | None = None  # this connection may not hear its answers
+        # Subjects of requests without an answer, by their place in `_resp_map`.
+        self._asked: dict[str, str] = {}
+        self._deaf: str | None = None  # this connection may not hear its answers: on this subject
         self.refusals: dict[str, ForbiddenError] = {}  # since it last connected, by subject in lower case
 
     async def request(self, subject: str, *arguments: Any, **options: Any) -> Msg:
         if self._deaf is not None:
-            raise self._deaf
+            # A new one each time: one that is raised again keeps the frames of all times before.
+            raise ForbiddenError("subscribe to", self._deaf, self._user)
         return await super().request(subject, *arguments, **options)
+
+    def forget_refusals(self) -> None:
+        """The next connection may be allowed what this one was not."""
+        self.refusals.clear()
+        self._deaf = None
 
     async def publish(self, subject: str, payload: bytes = b"", reply: str = "", headers: Any = None) -> None:
         """Of a request the client tells nobody which future waits for which subject; both pass here."""
@@ -70,7 +77,7 @@ class RepairedClient(Client):
         subject = next((one for one in subjects if one.lower() == lowered), lowered)
         refusal = ForbiddenError("subscribe to", subject, self._user)
         if self._resp_sub_prefix and lowered == f"{self._resp_sub_prefix.decode()}*".lower():
-            self._deaf = refusal
+            self._deaf = subject
             for token in list(self._asked):
                 self._fail(token, refusal)
         self._note(refusal)
@@ -81,6 +88,8 @@ class RepairedClient(Client):
         if subject not in self.refusals:
             log.error("nats_forbidden", error=str(refusal))
         self.refusals[subject] = refusal
+        if len(self.refusals) > _REMEMBERED:  # a subject may hold the name of a user
+            del self.refusals[next(iter(self.refusals))]
 
     def _fail(self, token: str, refusal: ForbiddenError) -> None:
         waiting = self._resp_map.get(token)

@@ -15,9 +15,9 @@ from nats.aio.client import Client
 from support import until
 
 from peakclip import streams, topology
-from peakclip.errors import ForbiddenError
+from peakclip.errors import ForbiddenError, RefusedError
 from peakclip.grants import Role
-from peakclip.jetstream import JetStream
+from peakclip.jetstream import STREAM_NOT_FOUND, JetStream
 from peakclip.local.nats import NatsServer
 from peakclip.nats_client import RepairedClient
 from peakclip.roles import ROLES
@@ -278,3 +278,30 @@ async def test_a_connection_that_cannot_hear_its_answers_says_so(server: NatsSer
         for _ in range(2):
             with pytest.raises(ForbiddenError, match=r"does not allow worker to subscribe to _INBOX\."):
                 await asyncio.wait_for(js.stream_state(topology.TICKETS), 30)
+
+
+async def test_who_could_not_hear_answers_hears_them_when_the_server_allows_it(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path).prepare()
+    conf = tmp_path / "nats.conf"
+    right = conf.read_text()
+    conf.write_text(right.replace('"_INBOX_worker.>"', '"_INBOX_other.>"'))
+    await server.start()
+    try:
+        async with (
+            await JetStream.connect(server.url_of("worker"), name="test", timeout_seconds=10.0) as js,
+            asyncio.timeout(60),
+        ):
+            for _ in range(2):
+                with pytest.raises(
+                    ForbiddenError, match=r"does not allow worker to subscribe to _INBOX_worker\."
+                ):
+                    await js.consumer_state(topology.SECKILL, "orders")
+            before = js.generation
+            conf.write_text(right)
+            await server.restart()
+            await until(lambda: js.connected and js.generation > before)
+            with pytest.raises(RefusedError) as answer:
+                await js.consumer_state(topology.SECKILL, "orders")
+            assert answer.value.code == STREAM_NOT_FOUND
+    finally:
+        await server.stop()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 
 import pytest
 from nats.aio.client import Client
 
+from peakclip.errors import ForbiddenError
 from peakclip.nats_client import RepairedClient
 from peakclip.nats_wire import inbox_of, login_of, user_of
 
@@ -67,6 +69,42 @@ async def test_a_pong_for_a_flush_that_was_given_up_is_taken(client: RepairedCli
     assert not waiting.done()
     await client._process_pong()
     assert waiting.result() is True
+
+
+DEAF = 'permissions violation for subscription to "_inbox_w.x.*"'
+
+
+def depth(refused: BaseException) -> int:
+    return sum(1 for _ in traceback.walk_tb(refused.__traceback__))
+
+
+async def test_refused_over_and_over_it_keeps_nothing_of_the_times_before(client: RepairedClient) -> None:
+    client._resp_sub_prefix = bytearray(b"_INBOX_w.x.")
+    await client._process_err(DEAF)
+    depths = []
+    for _ in range(3):
+        with pytest.raises(ForbiddenError, match="subscribe to") as refused:
+            await client.request("a")
+        depths.append(depth(refused.value))
+    assert len(set(depths)) == 1
+
+
+async def test_what_was_refused_is_asked_again_on_another_connection(client: RepairedClient) -> None:
+    client._resp_sub_prefix = bytearray(b"_INBOX_w.x.")
+    await client._process_err(DEAF)
+    client.forget_refusals()
+    assert client.refusals == {}
+    asking = asyncio.create_task(client.request("a"))
+    await asyncio.sleep(0)
+    assert not asking.done()
+    asking.cancel()
+
+
+async def test_of_refused_subjects_without_end_the_newest_are_known(client: RepairedClient) -> None:
+    for number in range(2_000):
+        await client._process_err(f'permissions violation for publish to "push.{number}"')
+    assert len(client.refusals) == 1_000
+    assert "push.1999" in client.refusals
 
 
 @pytest.mark.parametrize(
