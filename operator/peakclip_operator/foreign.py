@@ -159,6 +159,8 @@ class ForeignPace:
         if consumer.paused != reading.paused:
             await consumer.pause(reading.paused)
         config = consumer.config or {}
+        if reading.paused:
+            self._most = MostInHand()  # a pause is no slow work: the bound would come out too high
         if consumer.speaks or reading.paused or config.get("ack_policy") != "explicit":
             return
         longest = config.get("ack_wait", _ACK_WAIT_NANOSECONDS) / 1e9

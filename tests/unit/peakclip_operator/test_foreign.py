@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peakclip.jetstream import JetStream
+from peakclip_operator.foreign import ForeignConsumer, ForeignPace
 from peakclip_operator.plan.foreign import Look, MostInHand, Worked
+from peakclip_operator.ports import PaceReading
+from peakclip_operator.resource_pace import NoBucketError, ResourcePace, WantedPace
 
 
 def look(at: float, *, pending: int = 100, in_flight: int = 0, delivered: int = 0) -> Look:
@@ -116,3 +121,41 @@ def test_workers_that_finish_nothing_change_nothing() -> None:
     for at in range(12):
         bound, most = most.next(look(at * 0.5, in_flight=7, delivered=7), 100.0, bound, 30.0)
     assert bound == 7
+
+
+class Told(ForeignConsumer):
+    """Remembers what the server would be told."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            cast(JetStream, None), "S", "c", config={"ack_policy": "explicit", "max_ack_pending": 10}
+        )
+        self.bounds: list[int] = []
+
+    async def bound(self, messages: int) -> None:
+        self.bounds.append(messages)
+
+    async def pause(self, paused: bool) -> None:
+        self.paused = paused
+
+
+class NoBucket(ResourcePace):
+    async def read(self) -> PaceReading:
+        raise NoBucketError
+
+
+async def test_a_pause_is_not_taken_for_slow_work() -> None:
+    consumer, wanted = Told(), WantedPace(limit_per_second=10.0, burst=5, paused=False, enforced=True)
+    pace = ForeignPace(consumer, NoBucket(cast(JetStream, None), "c", lambda: wanted), lambda: wanted)
+    looks = [
+        (0.0, 10, 10, False),
+        (1.0, 10, 20, False),
+        (2.0, 10, 20, True),
+        (4.0, 0, 20, True),
+        (5.0, 0, 20, False),
+    ]
+    for at, in_flight, delivered, paused in looks:
+        consumer.look = look(at, in_flight=in_flight, delivered=delivered)
+        wanted = replace(wanted, paused=paused)
+        await pace.read()
+    assert consumer.bounds == []
