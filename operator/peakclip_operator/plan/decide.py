@@ -26,7 +26,7 @@ from peakclip_operator.plan.steps import overruled, stabilize, step
 
 
 def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float) -> tuple[Decision, Memory]:
-    """Pure. `now` in seconds on any clock that does not run backwards for long."""
+    """Pure. `now` in seconds on any clock; one that is set back costs what was measured in the last seconds."""
     memory = _looked(spec, observation, memory, now)
     rates = _rates(spec, memory.counters, now)
     present = _present(spec, observation, memory, rates, now)
@@ -61,12 +61,17 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
 def _looked(spec: PoolSpec, observation: Observation, memory: Memory, now: float) -> Memory:
     """The memory with what this tick saw, before anything is decided."""
     found = observation.replicas if memory.replicas is None else memory.proven
-    lost_at = now if memory.lag_lost_at is None else memory.lag_lost_at
+    lost_at = now if memory.lag_lost_at is None else min(memory.lag_lost_at, now)
     return replace(
         memory,
         counters=memory.counters.observe(spec, observation, now),
         proven=found,
         lag_lost_at=lost_at if observation.lag is None else None,
+        # What lies ahead was before the clock was set back: until the clock is there again it would never grow old.
+        on_pace_at=None if memory.on_pace_at is None else min(memory.on_pace_at, now),
+        changed_at=None if memory.changed_at is None else min(memory.changed_at, now),
+        needs=tuple((min(at, now), needed) for at, needed in memory.needs),
+        moves=tuple((min(at, now), by) for at, by in memory.moves),
     )
 
 

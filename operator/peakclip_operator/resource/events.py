@@ -134,7 +134,8 @@ def _told(memory: EventMemory, key: str, now: float) -> EventMemory:
 
 
 def _recent(told: Mapping[str, float], now: float) -> dict[str, float]:
-    return {key: at for key, at in told.items() if now - at < _REPEAT_SECONDS}
+    """None that lies ahead: the clock was set back, and would keep them for as long."""
+    return {key: at for key, at in told.items() if 0 <= now - at < _REPEAT_SECONDS}
 
 
 def _short(value: float) -> str:

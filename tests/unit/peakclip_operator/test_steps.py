@@ -257,3 +257,18 @@ def test_a_wish_that_contradicts_itself_is_refused(wrong: object) -> None:
     assert callable(wrong)
     with pytest.raises(ValueError, match=r"\.$"):
         wrong()
+
+
+@pytest.mark.parametrize(("then", "replicas"), [(BACKLOG, 6), (EMPTY, 0)], ids=["up", "down"])
+def test_a_clock_that_is_set_back_holds_up_neither_the_way_up_nor_the_way_down(
+    then: Lag, replicas: int
+) -> None:
+    pool = Pool(replace(SPEC, scale_up=StepLimit(2, 5), min_replicas=0), 0)
+    for second in range(1, 8):
+        measured = Totals(finished=22 * second, failed=0, busy_seconds=1.0 * second)
+        pool.see(BACKLOG, 2, measured)
+    assert (pool.replicas, pool.words[1]) == (4, "scale-up-limit")
+    pool.see(then, 4, measured)
+    pool.now -= 3600
+    pool.see(then, 24, measured)
+    assert pool.replicas == replicas

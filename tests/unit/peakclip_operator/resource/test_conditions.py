@@ -82,6 +82,15 @@ def test_trouble_that_comes_and_goes_is_not_told_each_time() -> None:
     assert [one.reason for one in pool.events].count("NatsUnavailable") == 2
 
 
+def test_a_clock_that_is_set_back_silences_no_events() -> None:
+    pool = Pool()
+    pool.tick(Lag(10_000, 0, 10_000, 0))
+    pool.spec = {**pool.spec, "replicas": {"min": 1, "max": 2}}
+    pool.tick(Lag(10_000, 0, 10_000, 0), seconds=-3600)
+    pool.tick(Lag(10_000, 0, 10_000, 0))
+    assert [event.reason for event in pool.events].count("Scaled") == 2
+
+
 def test_a_fallback_is_active_and_says_so() -> None:
     pool = Pool(SPEC | {"fallback": {"policy": "Fixed", "replicas": 5}})
     pool.tick(Lag(0, 0, 0, 0))
