@@ -10,10 +10,13 @@ namespace: {{ .root.Release.Namespace }}
 labels: {{- include "peakclip.labels" . | nindent 2 }}
 {{- end -}}
 
-{{/* Scrapes of the management port. Probes come from the node and need no rule. */}}
+{{/* Scrapes of the management port. Probes come from the node and need no rule. An empty `from` would let in everybody,
+so there is no rule then. */}}
 {{- define "peakclip.policyMetrics" -}}
+{{- with .Values.networkPolicy.metricsFrom }}
 - ports: [{protocol: TCP, port: management}]
-  from: {{- toYaml .Values.networkPolicy.metricsFrom | nindent 4 }}
+  from: {{- toYaml . | nindent 4 }}
+{{- end }}
 {{- end -}}
 
 {{- define "peakclip.policyToNats" -}}
@@ -48,14 +51,17 @@ labels: {{- include "peakclip.labels" . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* The API server is outside the pod network, by addresses that only the cluster knows. */}}
+{{/* The API server is outside the pod network, by addresses that only the cluster knows. Without a block of addresses
+there is no `to` at all: to Cilium, 0.0.0.0/0 is what is outside the cluster, and a node with the API server is not. */}}
 {{- define "peakclip.policyToApiServer" -}}
 - ports:
     {{- range .Values.networkPolicy.apiServer.ports }}
     - {protocol: TCP, port: {{ . }}}
     {{- end }}
+  {{- with .Values.networkPolicy.apiServer.cidrs }}
   to:
-    {{- range .Values.networkPolicy.apiServer.cidrs }}
-    - ipBlock: {cidr: {{ . }}}
+    {{- range . }}
+    - ipBlock: {cidr: {{ . | quote }}}
     {{- end }}
+  {{- end }}
 {{- end -}}
