@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from chart.rendered import HELM, with_helm
 from chart.test_alerts import ALERTS, GROUPS, PROMTOOL, ROOT, promtool, with_promtool
 from e2e.monitoring import DASHBOARD
 
-HELM = shutil.which("helm")
-pytestmark = pytest.mark.skipif(HELM is None, reason="NOT TESTED: no helm here")
+pytestmark = with_helm
 ON = (
     "monitoring.podMonitor.enabled=true",
     "monitoring.prometheusRule.enabled=true",
