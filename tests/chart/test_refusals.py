@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from chart.rendered import CHART, helm, objects, refusal, with_helm
 
+from peakclip import topology
+
 pytestmark = with_helm
 
 _POOL = "pools[0].name=a,pools[0].stream=S,pools[0].consumer=c,pools[0].throughput.limitPerSecond=1"
@@ -30,10 +32,25 @@ _POOL = "pools[0].name=a,pools[0].stream=S,pools[0].consumer=c,pools[0].throughp
         ("operator.serviceAccount.create=false", "operator.serviceAccount.name is needed"),
         ("monitoring.podMonitor.enabled=true,monitoring.serviceMonitor.enabled=true", "enable one of them"),
         ("image.tag=a b", "does not match pattern"),
+        ("nats.storage.size=18Gi", "nats.maxFileStore (18GB) must be below nats.storage.size (18Gi)"),
+        ("nats.storage.size=19G", "nats.maxFileStore (18GB) must be below nats.storage.size (19G)"),
+        ("nats.maxFileStore=8GB", "nats.maxFileStore (8GB) must be 9GB or more"),
+        ("api.preStopSeconds=18", "must be above preStopSeconds + leaveSeconds + 10 (30)"),
     ],
 )  # fmt: skip
 def test_refused(values: str, said: str) -> None:
     assert said in refusal("--set", values)
+
+
+def test_streams_fit_where_the_least_is_given() -> None:
+    """A server makes no stream whose bytes it could not keep."""
+    reserved = sum(one.get("max_bytes", 0) for one in topology.STREAMS.values() if one["storage"] == "file")
+    assert reserved < 9 << 30
+    least = ("--set", "nats.maxFileStore=9GB,nats.storage.size=9216Mi")
+    assert helm("template", "peakclip", str(CHART), *least).returncode != 0
+    assert (
+        helm("template", "peakclip", str(CHART), *least[:1], least[1].replace("9216", "9217")).returncode == 0
+    )
 
 
 def test_a_durable_setting_cannot_be_undone_by_a_second_one() -> None:

@@ -5,7 +5,7 @@
 {{- $warnings = append $warnings "PostgreSQL is one pod on one volume, without backups: for production use postgresql.external." -}}
 {{- end -}}
 {{- if and (not .Values.nats.external.existingSecret) (eq (int .Values.nats.replicas) 1) -}}
-{{- $warnings = append $warnings "NATS is one server: while it restarts, orders wait, and its disk is the only copy of those that are not drained yet. nats.replicas=3 keeps three." -}}
+{{- $warnings = append $warnings "NATS is one server: while it restarts, orders wait, and its disk is the only copy of those that are not drained yet. A new installation with nats.replicas=3 keeps three; this one cannot become it." -}}
 {{- end -}}
 {{- if and (not .Values.nats.external.existingSecret) (eq (int .Values.nats.replicas) 3) (eq .Values.nats.antiAffinity "preferred") (not .Values.nats.affinity) -}}
 {{- $warnings = append $warnings "Two of the NATS servers may share a node, and then are lost together: nats.antiAffinity=required." -}}
