@@ -91,6 +91,7 @@ def installed(place: Place) -> Iterator[Installed]:
         yield Installed(place, namespace, 0.0, "")
         return
     asyncio.run(_new_namespace(kubectl))
+    asyncio.run(_own_definition(kubectl))
     began = time.monotonic()
     try:
         said = asyncio.run(install(helm, *place.values))
@@ -138,6 +139,12 @@ async def remove(helm: Helm, kubectl: Kubectl) -> None:
     await kubectl(
         "delete", "namespace", kubectl.namespace, "--ignore-not-found", "--timeout=120s", seconds=150
     )
+
+
+async def _own_definition(kubectl: Kubectl) -> None:
+    """Helm leaves a definition alone that is there: one of an earlier tree would be tested instead of this one's."""
+    if (await kubectl("get", "crd", "workerpools.peakclip.dev", "--ignore-not-found")).strip():
+        await kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHART / "crds"))
 
 
 async def _new_namespace(kubectl: Kubectl) -> None:

@@ -61,18 +61,22 @@ async def _granted(system: System, account: str) -> AsyncIterator[Right]:
                             yield group, resource, verb
 
 
-# Who may open a connection to what. `stranger` is a pod of the same namespace without our labels.
+# Who may open a connection to what. `stranger` is a pod of the same namespace without our labels. Only ports that
+# somebody could reach say anything: those of the Service `nats` are not the server's monitor, the headless one has all.
+_MONITOR = "nats-headless:8222"
 CONNECTIONS = {
-    "api": {"nats:4222": True, "postgresql:5432": True, "nats:8222": False},
-    "worker": {"nats:4222": True, "postgresql:5432": True, "nats:8222": False},
-    "relay": {"nats:4222": True, "postgresql:5432": True, "api:80": False},
-    "operator": {"nats:4222": True, "postgresql:5432": False, "api:80": False},
-    "stranger": {"nats:4222": False, "postgresql:5432": False},
+    "api": {"nats:4222": True, "postgresql:5432": True, _MONITOR: False},
+    "worker": {"nats:4222": True, "postgresql:5432": True, _MONITOR: False, "api:8080": False},
+    "relay": {"nats:4222": True, "postgresql:5432": True, _MONITOR: False, "api:8080": False},
+    "operator": {"nats:4222": True, "postgresql:5432": False, _MONITOR: False, "api:8080": False},
+    "stranger": {"api:8080": True, "nats:4222": False, "postgresql:5432": False, _MONITOR: False},
 }
 _PROBE = """
 import socket, sys
+# A name that is not there is an error, and no closed door.
+address = socket.getaddrinfo(sys.argv[1], int(sys.argv[2]), socket.AF_INET)[0][4]
 try:
-    socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).close()
+    socket.create_connection(address, 3).close()
     print("yes")
 except OSError as exc:
     print("no", exc)
