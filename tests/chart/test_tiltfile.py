@@ -109,6 +109,9 @@ def test_every_object_that_is_named_is_there(tilt: Tilt) -> None:
     assert wanted - made == set()
     buttons = [given["argv"] for _, given in tilt.calls["cmd_button"] if given["argv"][0] == "kubectl"]
     assert all(f"{one[-2]}:{one[-3]}" in made for one in buttons)
+    (context,) = (args for args, _ in tilt.calls["allow_k8s_contexts"])
+    assert all(one[1:3] == ["--context", *context] for one in buttons), "they would reach what is current"
+    assert f"--context {context[0]} " in (ROOT / "k8s/dev/burst").read_text()
 
 
 @with_helm
@@ -169,7 +172,7 @@ def test_both_ways_to_make_the_cluster_make_the_same() -> None:
     assert cluster["kindV1Alpha4Cluster"] == {"name": kind["name"], "nodes": kind["nodes"]}
     assert cluster["registry"] == registry["name"]
     assert cluster["name"] == f"kind-{kind['name']}"
-    assert f"allow_k8s_contexts('{cluster['name']}')" in (ROOT / "Tiltfile").read_text()
+    assert f"CONTEXT = '{cluster['name']}'\nallow_k8s_contexts(CONTEXT)" in (ROOT / "Tiltfile").read_text()
     (node,) = kind["nodes"]
     assert re.fullmatch(r"kindest/node:v1\.\d+\.\d+@sha256:[0-9a-f]{64}", node["image"])
     (mapped,) = node["extraPortMappings"]

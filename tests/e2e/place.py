@@ -71,17 +71,7 @@ def _given(wanted: str) -> Place:
 
 
 def _kind() -> Place:
-    if _KIND not in _run("kind", "get", "clusters").split():
-        _show(
-            "kind",
-            "create",
-            "cluster",
-            "--name",
-            _KIND,
-            "--config",
-            str(ROOT / "k8s/kind/cluster.yaml"),
-            minutes=10,
-        )
+    _show(str(ROOT / "scripts/kind-cluster"), minutes=15)  # with its ingress; what is there stays
     _show(str(ROOT / "scripts/build-images"), minutes=20, env={"TAG": _tag()})
     _show("kind", "load", "docker-image", "--name", _KIND, *images(), minutes=5)
     config = ROOT / ".venv/kind.kubeconfig"
