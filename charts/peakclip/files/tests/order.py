@@ -62,8 +62,10 @@ def order(admin: str, service: str) -> str:
 
 
 def main() -> None:
-    made = [keys("create", "--role", role, "--subject", "helm-test") for role in ("admin", "service")]
+    made: list[dict[str, str]] = []
     try:
+        for role in ("admin", "service"):  # each is taken back, also when the next one could not be made
+            made.append(keys("create", "--role", role, "--subject", "helm-test"))  # noqa: PERF401 - one by one
         status = order(*(one["key"] for one in made))
     finally:
         for one in made:
