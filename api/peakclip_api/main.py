@@ -51,7 +51,8 @@ async def serve(settings: ApiSettings, service: Service) -> None:
         service.ready()
         await stopping
         app[keys.BOARD].end_streams()
-        await asyncio.sleep(settings.leave_seconds)
+        if service.failure is None:  # else it cannot keep what it would promise meanwhile
+            await asyncio.sleep(settings.leave_seconds)
     finally:
         stopping.cancel()
         await runner.cleanup()

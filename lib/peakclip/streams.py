@@ -22,8 +22,11 @@ log = structlog.get_logger()
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 
 
-async def ensure(js: JetStream, replicas: int = 1) -> None:
-    """Creates what is missing and updates what differs. Safe to run from several processes at once."""
+async def ensure(js: JetStream, replicas: int | None = None) -> None:
+    """Creates what is missing and updates what differs. Safe to run from several processes at once.
+
+    Without `replicas` a stream keeps the number of copies that it has, and a new one gets one.
+    """
     for name in STREAMS:
         await js.ensure_stream(stream_config(name, replicas))
     for (stream, name), config in CONSUMERS.items():
@@ -36,9 +39,12 @@ async def ensure(js: JetStream, replicas: int = 1) -> None:
         await js.ensure_consumer(stream, {**defaults, **config})
 
 
-def stream_config(name: str, replicas: int = 1) -> dict[str, Any]:
+def stream_config(name: str, replicas: int | None = None) -> dict[str, Any]:
     """Every node of a cluster writes its copy before it counts, so nothing may be written later there."""
-    config = {"name": name, "num_replicas": replicas, **STREAMS[name]}
+    config: dict[str, Any] = {"name": name, **STREAMS[name]}
+    if replicas is None:
+        return config
+    config["num_replicas"] = replicas
     if replicas > 1 and "persist_mode" in config:
         config["persist_mode"] = "default"
     return config

@@ -71,6 +71,7 @@ async def test_a_burst_outlives_a_node(
     cluster: Cluster, tmp_path: Path, database: Any, fresh_database_url: str
 ) -> None:
     await make_streams(cluster.url_of("setup"), NODES)
+    await make_streams(cluster.url_of("setup"))  # by hand, and without a word of copies: they stay
     processes = Processes(tmp_path, cluster.url_of, fresh_database_url)
     try:
         for name in ("api", "relay", "operator"):

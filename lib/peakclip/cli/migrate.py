@@ -32,8 +32,8 @@ _NOT_YET: Final = (10005, 10008, 10009, 10023)
 class MigrateSettings(Settings):
     """Read from PEAKCLIP_* variables."""
 
-    nats_replicas: Literal[1, 3, 5] = 1
-    """Copies of each stream: not more than the cluster has nodes."""
+    nats_replicas: Literal[1, 3, 5] | None = None
+    """Copies of each stream: not more than the cluster has nodes. Absent: as many as it has, one for a new stream."""
 
     @pydantic.field_validator("nats_replicas", mode="before")
     @classmethod
@@ -69,7 +69,7 @@ async def _migrate_both(settings: MigrateSettings) -> None:
         raise failed.exceptions[0] from None
 
 
-async def make_streams(url: str, replicas: int = 1) -> None:
+async def make_streams(url: str, replicas: int | None = None) -> None:
     """Waits for a server that is away and for a cluster that is not complete. Raises MigrationError when it refuses."""
     delay = 0.1
     async with await JetStream.connect(url, name="peakclip-migrate") as js:

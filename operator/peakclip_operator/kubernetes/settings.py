@@ -30,7 +30,7 @@ class ClusterSettings(Settings):
     lease_name: str = "peakclip-operator"
     """Only the operator that holds this Lease acts. Two operators for different namespaces need different names."""
 
-    lease_seconds: float = pydantic.Field(default=10.0, ge=3, le=120)
+    lease_seconds: float = pydantic.Field(default=10.0, ge=4, le=120)
     """How long a lease that nobody renews keeps others out: the pause after a leader was killed. It renews every
     fifth of it, and stops acting after two thirds without success."""
 
