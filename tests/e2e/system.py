@@ -220,9 +220,10 @@ class System:
         return await self.kubectl.get("workerpool", self.pool(pool))
 
     async def change(self, pool: str, spec: Mapping[str, Any]) -> float:
-        """Merges into the spec; returns the time at which it was stored, epoch seconds."""
+        """Merges into the spec; returns the time at which kubectl was called, epoch seconds."""
+        began = time.time()
         await self.kubectl.patch(f"workerpool/{self.pool(pool)}", {"spec": spec})
-        return time.time()
+        return began
 
     async def until_workers(self, pool: str, wanted: int, seconds: float) -> None:
         """Until the Deployment has so many, all of them ready."""

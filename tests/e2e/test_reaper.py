@@ -7,9 +7,12 @@ from e2e.record import measured
 from e2e.story import told
 from e2e.system import System
 
+from peakclip.report.rates import max_sliding
+
 ORDERS = 1_500
 RATE = 60  # of the reaper, in values.yaml
 PAY_WITHIN_SECONDS = 20
+_WINDOW_SECONDS = 5
 
 
 async def test_what_expires_is_cancelled_at_the_reapers_own_r(system: System) -> None:
@@ -24,9 +27,13 @@ async def test_what_expires_is_cancelled_at_the_reapers_own_r(system: System) ->
         await system.until_rows(sale, ORDERS, ORDERS / RATE + 90, "cancelled_at is not null")
         story.say("the last one is cancelled")
         await system.until_rows(other, ORDERS, 60)
-    cancelled = Drain.of(await system.moments(sale, "cancelled_at"), RATE)
+    moments = await system.moments(sale, "cancelled_at")
+    cancelled = Drain.of(moments, RATE)
     measured("reaper", {"rate": RATE, "cancelled": cancelled.figures()}, story.lines)
-    assert cancelled.most <= allowed(RATE)
+    # These are moments of commits, and nothing tells when each one started: on a busy machine they come closer together.
+    most = max_sliding(moments, _WINDOW_SECONDS)
+    assert most is not None
+    assert most <= RATE * _WINDOW_SECONDS + 2 * (allowed(RATE) - RATE)
     assert abs(cancelled.steady / RATE - 1) <= 0.02
     async with system.database() as connection:
         row = await connection.fetchrow("select * from audit_sales where sale_id = $1", sale)
