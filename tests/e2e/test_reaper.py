@@ -30,7 +30,7 @@ async def test_what_expires_is_cancelled_at_the_reapers_own_r(system: System) ->
     moments = await system.moments(sale, "cancelled_at")
     cancelled = Drain.of(moments, RATE)
     measured("reaper", {"rate": RATE, "cancelled": cancelled.figures()}, story.lines)
-    # These are moments of commits, and nothing tells when each one started: on a busy machine they come closer together.
+    # Moments of commits: nothing tells when each one started, and on a busy machine they come closer together.
     most = max_sliding(moments, _WINDOW_SECONDS)
     assert most is not None
     assert most <= RATE * _WINDOW_SECONDS + 2 * (allowed(RATE) - RATE)
