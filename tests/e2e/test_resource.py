@@ -84,7 +84,7 @@ async def test_a_missing_consumer_holds_the_replicas_and_says_so(system: System)
     pool = {
         "apiVersion": "peakclip.dev/v1alpha1", "kind": "WorkerPool", "metadata": workload,
         "spec": {
-            "workload": {"name": name}, "source": {"stream": "SECKILL", "consumer": "missing"},
+            "workload": {"name": name}, "source": {"stream": "SECKILL", "consumer": "nobodys"},
             "throughput": {"limitPerSecond": 10}, "replicas": {"min": 1, "max": 5},
         },
     }  # fmt: skip
@@ -101,7 +101,7 @@ async def test_a_missing_consumer_holds_the_replicas_and_says_so(system: System)
             "the lag is said to be unknown", condition, lambda it: it.get("status") == "False", 60
         )
         print(seen["reason"], seen["message"])
-        assert "missing" in seen["message"]
+        assert seen["reason"] == "ConsumerMissing", seen
         assert (await system.kubectl.get("deployment", name))["spec"]["replicas"] == 2
     finally:
         await system.kubectl("delete", "workerpool", name, "--ignore-not-found")
