@@ -132,10 +132,11 @@ def _operator(more: Sequence[Consumer]) -> Role:
         "the operator",
         (
             Grant(
+                # Of any consumer: one that does not exist is then said to be missing, and not to be forbidden.
                 "read the lag",
                 publish=(
                     *stream_calls("STREAM.INFO", streams),
-                    *consumer_calls("INFO", consumers),
+                    *consumer_calls("INFO", ((stream, "*") for stream in streams)),
                     *stream_calls("STREAM.MSG.GET", streams),
                 ),
             ),

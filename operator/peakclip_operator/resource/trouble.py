@@ -78,7 +78,8 @@ def explain(port: str, error: BaseException, spec: WorkerPoolSpec, namespace: st
     if isinstance(error, (NatsRefusedError, errors.ForbiddenError)):
         return Trouble(
             "NatsRefused",
-            f"NATS refuses the operator: {_clause(error)}. Check its Secret, and the permissions of its user.",
+            f"NATS refuses the operator: {_clause(error)}. Check its Secret, the permissions of its user, and"
+            " that spec.source names what there is.",
         )
     if isinstance(error, RefusedError) and error.code == _STREAM_NOT_FOUND:
         return Trouble(
