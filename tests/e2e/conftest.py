@@ -5,6 +5,7 @@ PEAKCLIP_E2E_NAMESPACE=NAME where the release goes (peakclip-e2e). It is deleted
 PEAKCLIP_E2E_RESULTS=DIR    keep the measured figures and the tables there
 PEAKCLIP_E2E_TAG=TAG        of the images, where several trees share a cluster (the project's version)
 PEAKCLIP_E2E_HELM=ARGS      what helm must be told on this cluster: "--set image.registry=registry.example"
+PEAKCLIP_E2E_BARS=1         the machine is quiet: fail where it is slower than two such cores are (record.py)
 PEAKCLIP_E2E_KEEP=1         leave the release and its namespace
 PEAKCLIP_E2E_REUSE=1        use what such a run left, as it is: neither images nor the release are made anew
 """

@@ -6,7 +6,7 @@ import math
 
 import pytest
 from e2e.rates import Drain, allowed
-from e2e.record import measured
+from e2e.record import bar, measured
 from e2e.story import Story, counted, told
 from e2e.system import System
 
@@ -27,7 +27,7 @@ async def test_the_database_sees_r_and_nothing_above(system: System, rate: int) 
         story.say(f"{ORDERS} orders")
         orders = await system.burst(sale, ORDERS)
         story.say(f"all answered after {orders.seconds:.2f} s")
-        await system.until_rows(sale, ORDERS, ORDERS / rate * 1.5 + 30)
+        await system.until_rows(sale, ORDERS, ORDERS / rate * 3 + 60)
         story.say("the last one is in the database")
         await system.until_workers("orders", MIN_WORKERS, 90)
         await story.until(lambda row: row["Workers"] == row["Desired"] == str(MIN_WORKERS), 20)
@@ -42,7 +42,7 @@ async def test_the_database_sees_r_and_nothing_above(system: System, rate: int) 
         "ready_pod_seconds": round(pods.seconds(committed.first, committed.last)),
     }  # fmt: skip
     measured(f"burst-{rate}", figures, story.lines)
-    assert abs(committed.steady / rate - 1) <= 0.01
+    bar(f"{rate}/s within 1 % once the pods are up", abs(committed.steady / rate - 1) <= 0.01)
     assert started.most <= allowed(rate)
     assert committed.most <= allowed(rate)
     assert _most(story, "Desired") >= math.floor(rate * WORK_SECONDS), "fewer could not do R"
