@@ -25,7 +25,9 @@ from peakclip_operator.resource.trouble import ForbiddenError, KubernetesUnavail
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 _FIELD_MANAGER: Final = "peakclip-operator"
-_REQUEST_SECONDS: Final = 1.2  # below the loop's patience with a port, so that the failure has a name
+# A busy control plane needs a second. Below the loop's patience with a port, so that the failure has a name.
+_REQUEST_SECONDS: Final = 2.5
+PORT_SECONDS: Final = 3.0
 _READS: Final = ("get", "list")
 
 

@@ -12,7 +12,7 @@ import structlog
 
 from peakclip.errors import PeakclipError
 from peakclip_operator import report
-from peakclip_operator.kubernetes.api import KubernetesApi
+from peakclip_operator.kubernetes.api import PORT_SECONDS, KubernetesApi
 from peakclip_operator.kubernetes.claims import Claims
 from peakclip_operator.kubernetes.link import NatsLink
 from peakclip_operator.kubernetes.pools import Resource
@@ -133,7 +133,11 @@ class PoolRunner:
             await self._unwire()
             self._wired = await wire(self._around.api, js, resource.namespace, spec)
             self._loop = ControlLoop(
-                spec.source.consumer, wish, self._wired.ports, tick_seconds=self._around.tick_seconds
+                spec.source.consumer,
+                wish,
+                self._wired.ports,
+                tick_seconds=self._around.tick_seconds,
+                port_seconds=PORT_SECONDS,
             )
             self._key = key
         self._wired.wants(spec)
