@@ -56,7 +56,8 @@ async def test_a_burst_is_drained_at_r_with_few_pods(pool: System) -> None:
     figures = {
         "accept_seconds": orders.seconds, "first_commit_after_burst_seconds": round(committed[0] - accepted, 2),
         "empty_after_burst_seconds": round(committed[-1] - accepted, 2),
-        "drain": drain.figures(), "most_started": most_after(started), "ready_pod_seconds": round(pod_seconds), "most_ready_pods": pods.most(),
+        "drain": drain.figures(), "most_started": most_after(started),
+        "ready_pod_seconds": round(pod_seconds), "most_ready_pods": pods.most(),
         "after_drain_pod_seconds": round(pods.seconds(committed[-1], committed[-1] + AFTER_SECONDS)),
     }  # fmt: skip
     measured("anchor", figures, story.lines)
