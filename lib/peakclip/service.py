@@ -133,8 +133,11 @@ async def _management(service: Service, settings: Settings) -> AsyncIterator[Non
     async def livez(_: web.Request) -> web.Response:
         return web.json_response({"status": "alive", "pid": os.getpid()})
 
-    async def readyz(_: web.Request) -> web.Response:
-        missing = service.missing()
+    async def readyz(request: web.Request) -> web.Response:
+        # As Kubernetes' own servers have it: what answers for itself while a server is away need not be taken out of
+        # service for it, since then nobody would answer.
+        excluded = request.query.getall("exclude", ())
+        missing = [name for name in service.missing() if name not in excluded]
         return web.json_response(
             {"status": "not ready" if missing else "ready", "missing": missing},
             status=503 if missing else 200,

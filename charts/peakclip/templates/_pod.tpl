@@ -94,7 +94,8 @@ livenessProbe:
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  httpGet: {path: /readyz, port: management}
+  {{- /* While NATS is away the API itself says 503 and when to come again; an ingress without a pod says 404. */}}
+  httpGet: {path: {{ if .http }}"/readyz?exclude=nats"{{ else }}/readyz{{ end }}, port: management}
   periodSeconds: 2
   timeoutSeconds: 2
   failureThreshold: 3
