@@ -21,8 +21,9 @@ _EVERYBODYS = {("authorization.k8s.io", "selfsubjectaccessreviews", "create")}
 async def test_the_operator_asks_for_exactly_what_it_was_granted(system: System) -> None:
     """Its requests in the API server's audit log, since this release was installed, against its Roles."""
     log = system.place.audit_log
-    if log is None or not log.exists():
-        pytest.skip("the API server's audit log cannot be read here")
+    if log is None:
+        pytest.skip("NOT TESTED: rights against use. Only the bare node shows its API server's audit log")
+    assert log.exists(), "the node writes one since its start: begin it anew"
     found = await system.kubectl.get("deployment", f"{system.fullname}-operator")
     account = found["spec"]["template"]["spec"]["serviceAccountName"]
     granted = {right async for right in _granted(system, account)}
