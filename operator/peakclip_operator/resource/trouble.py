@@ -34,10 +34,6 @@ class KubernetesUnavailableError(PeakclipError):
     """The API server does not answer."""
 
 
-class NatsRefusedError(PeakclipError):
-    """NATS refuses the operator's credentials, or a permission is missing: the message says which."""
-
-
 class ConflictError(PeakclipError):
     """Another WorkerPool has the consumer or the workload."""
 
@@ -75,7 +71,7 @@ def explain(port: str, error: BaseException, spec: WorkerPoolSpec, namespace: st
             f"Kubernetes does not allow the operator to {error.verb} {error.resource} in the namespace {namespace}:"
             " give its ServiceAccount this verb in a Role there.",
         )
-    if isinstance(error, (NatsRefusedError, errors.ForbiddenError)):
+    if isinstance(error, errors.ForbiddenError):
         return Trouble(
             "NatsRefused",
             f"NATS refuses the operator: {_clause(error)}. Check its Secret, the permissions of its user, and"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from resource_pool import SPEC, START, Pool
 
+from peakclip import errors
 from peakclip.errors import PeakclipError, RefusedError, UnavailableError
 from peakclip_operator.plan import Lag
 from peakclip_operator.resource.conditions import Facts
@@ -15,7 +16,6 @@ from peakclip_operator.resource.model import read_spec
 from peakclip_operator.resource.trouble import (
     ForbiddenError,
     KubernetesUnavailableError,
-    NatsRefusedError,
     WorkloadMissingError,
 )
 
@@ -34,8 +34,8 @@ from peakclip_operator.resource.trouble import (
          "The stream SECKILL has no consumer orders: create it"),
         ("lag", UnavailableError(), "NatsUnavailable", "NATS does not answer"),
         ("lag", TimeoutError(), "NatsUnavailable", "NATS does not answer"),
-        ("lag", NatsRefusedError("Permissions Violation for Publish to \"$JS.API.CONSUMER.INFO.A.b\""), "NatsRefused",
-         "Permissions Violation for Publish to \"$JS.API.CONSUMER.INFO.A.b\". Check its Secret"),
+        ("lag", errors.ForbiddenError("publish to", "$JS.API.CONSUMER.INFO.A.b", "operator"), "NatsRefused",
+         "NATS does not allow operator to publish to $JS.API.CONSUMER.INFO.A.b. Check its Secret"),
         ("set_pace", RefusedError(10077, "maximum messages exceeded"), "Failing", "The rate in force stays."),
         ("lag", PeakclipError("Something new."), "Failing", "Something new."),
     ],
