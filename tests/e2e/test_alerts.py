@@ -20,6 +20,7 @@ from e2e.wait import wait_for
 
 FASTER: Final = 30.0
 _SECONDS: Final = 120.0  # for an alert to come or to go
+_PROCESSES: Final = {"api", "relay", "operator", "worker-orders", "worker-effects", "worker-reaper"}
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason=f"NOT TESTED: alerts on a cluster. {HOW_TO_GET_IT}")
 
 
@@ -86,7 +87,7 @@ async def _until_scraped(prometheus: Prometheus) -> None:
     async def kinds() -> set[str]:
         return {one.labels["process"] for one in await prometheus.query("peakclip_build_info")}
 
-    await wait_for("all kinds of processes", kinds, lambda seen: len(seen) == 4, 60)
+    await wait_for("every kind of process", kinds, lambda seen: seen == _PROCESSES, 60)
 
 
 async def _gone(system: System, prometheus: Prometheus, component: str, alert: str) -> str:

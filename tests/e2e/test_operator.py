@@ -439,7 +439,8 @@ async def test_a_foreign_consumer_is_bounded_paused_and_scaled_for(bench: Bench)
         for _ in range(300):
             await bench.js.publish("mail.letter", b"x")
         await bench.until_asked(6)
-        assert (await bench.status())["lag"]["total"] == 300
+        # The status is written after the workers were asked for.
+        await wait_for("the lag", bench.status, lambda seen: seen["lag"]["total"] == 300, 10)
         await bench.change({"paused": True})
         await wait_for("paused", lambda: _consumer(bench.js), lambda seen: bool(seen.get("paused")), 10, 0.2)
         await bench.change({"paused": False})
