@@ -81,8 +81,7 @@ async def test_pods_deleted_at_random(system: System) -> None:
     deleted: list[str] = []
     async with under_load(system, "deletions") as orders:
         while len(deleted) < DELETIONS:
-            living = await _pods(system, _PROCESSES)
-            name = chance.choice(sorted(set(living) - set(deleted)) or sorted(living))
+            name = chance.choice(_expendable(await _pods(system, _PROCESSES), deleted))
             await system.kubectl("delete", "pod", name, "--wait=false", "--ignore-not-found")
             deleted.append(name)
             await asyncio.sleep(_PAUSE_SECONDS)  # so that they are spread over minutes
@@ -138,14 +137,30 @@ async def _pods(system: System, selector: str) -> dict[str, Any]:
     }
 
 
+def _expendable(living: dict[str, Any], deleted: list[str]) -> list[str]:
+    """Any but the last API process that is ready: `kubectl delete` asks no disruption budget, and a proxy that has
+    nobody else to send a request to answers 503 by itself."""
+    fresh = sorted(set(living) - set(deleted)) or sorted(living)
+    return [
+        name
+        for name in fresh
+        if _component(living[name]) != "api"
+        or any(_component(pod) == "api" and _ready(pod) for other, pod in living.items() if other != name)
+    ]
+
+
+def _component(pod: dict[str, Any]) -> str:
+    return str(pod["metadata"]["labels"]["app.kubernetes.io/component"])
+
+
+def _ready(pod: dict[str, Any]) -> bool:
+    return all(one["ready"] for one in pod["status"].get("containerStatuses", [{"ready": False}]))
+
+
 async def _all_ready(system: System) -> None:
     async def unready() -> list[str]:
         pods = await _pods(system, "app.kubernetes.io/component!=migrate")
-        return [
-            name
-            for name, pod in pods.items()
-            if not all(one["ready"] for one in pod["status"].get("containerStatuses", [{"ready": False}]))
-        ]
+        return [name for name, pod in pods.items() if not _ready(pod)]
 
     await wait_for("every pod is ready", unready, lambda names: not names, 90)
 

@@ -121,7 +121,7 @@ async def test_lost_and_refused_answers_are_sent_again_under_the_same_key() -> N
     assert result.accepted_ids == {f"order-{key}": 1 for key in it.attempts}
     assert (len(it.attempts), result.errors) == (40, 0)
     assert result.retries == 30
-    assert result.error_causes == {"connection-lost": 10, "503": 10, "429": 9, "timeout": 1}
+    assert result.error_causes == {"connection-lost": 10, "unavailable": 10, "429": 9, "timeout": 1}
     assert all(len(sent) == 1 for sent in it.bodies.values()), "a retry is the same bytes"
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import SplitResult
 
 from peakclip.load.http import AnswerError, Response, ResponseReader
-from peakclip.load.outcome import Answer, LoadOptions, Progress
+from peakclip.load.outcome import Answer, LoadOptions, Progress, problem_name
 
 _RETRY_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
 _BACKOFF_FIRST: Final = 0.05  # seconds; doubles with each attempt of the same order
@@ -249,7 +249,7 @@ class Driver:
     def answered(self, connection: Connection, job: int, response: Response) -> None:
         status = response.status
         if status in _RETRY_STATUS:
-            self.causes[str(status)] += 1
+            self.causes[problem_name(status, response.body)] += 1
             self._again(job, response.retry_after_seconds)
         else:
             now = _clock()

@@ -63,7 +63,7 @@ class LoadResult:
     accepted: int  # answers 201 and 202; more than accepted_ids only if the server named two orders alike
     refused: dict[str, int]  # problem type -> answers
     errors: int  # orders without a final answer at the deadline
-    error_causes: dict[str, int]  # why attempts had to be repeated, or failed for good
+    error_causes: dict[str, int]  # why attempts were repeated; a bare status: a proxy's answer, not the API's
     retries: int
     accept_seconds: float | None  # first byte sent to last final answer; connections were open before
     accept_p50_ms: float | None
