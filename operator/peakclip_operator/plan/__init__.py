@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from peakclip_operator.plan.decide import decide
 from peakclip_operator.plan.decision import Decision, Memory
-from peakclip_operator.plan.observation import Lag, Observation, Totals
-from peakclip_operator.plan.spec import Fallback, Override, PoolSpec, StepLimit
+from peakclip_operator.plan.observation import DatabaseTotals, Lag, Observation, Totals
+from peakclip_operator.plan.spec import Effect, Fallback, Health, Override, Period, PoolSpec, StepLimit
 
 __all__ = [
+    "DatabaseTotals",
     "Decision",
+    "Effect",
     "Fallback",
+    "Health",
     "Lag",
     "Memory",
     "Observation",
     "Override",
+    "Period",
     "PoolSpec",
     "StepLimit",
     "Totals",

@@ -26,6 +26,14 @@ class Decision:
     """To an empty queue; None: unknown, or never at this rate."""
     inputs: Mapping[str, float | None]
     """Every number that was used. None means unknown."""
+    rate_reason: str = "limit"
+    """Why the rate in force is what it is: limit, database, share or paused."""
+    formula: str = ""
+    """How the number of workers follows from the inputs, with their values in it."""
+    bounds: tuple[tuple[str, int], ...] = ()
+    """Each constraint that was looked at, in that order, with the number of workers after it."""
+    unknown: Mapping[str, float] = field(default_factory=dict)
+    """Which signals are unknown, and for how many seconds: lag, telemetry, workers, delayed, arrivals, speed, database."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,36 @@ class Lag:
     oldest_seconds: float | None = None
     """Age of the oldest unfinished message; None if there is none or its time could not be read."""
 
+    redelivered: int | None = None
+    """Of those in flight, how many were delivered before: a worker died, or the message is poison."""
+
+    floor_seq: int | None = None
+    """Every message up to here is finished."""
+
     @property
     def total(self) -> int:
         return self.ready + self.in_flight
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseTotals:
+    """How the database answered all workers, added up like `Totals`."""
+
+    calls: int
+    """Transactions that were tried."""
+
+    errors: int
+    """Of these, the ones that the database did not do: away, out of connections, timed out. A message that is refused
+    for what it says is none."""
+
+    wait_seconds: float
+    """Time spent waiting for a connection of the worker's pool, over all calls."""
+
+    took: tuple[int, ...]
+    """Calls by how long they took: one number for each of `bounds`, and one for those above the last."""
+
+    bounds: tuple[float, ...]
+    """Upper bounds in seconds, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +65,9 @@ class Totals:
     busy_seconds: float
     """Time spent on messages, the wait for the limiter excluded: throttled is not slow."""
 
+    database: DatabaseTotals | None = None
+    """None: these workers tell nothing of a database."""
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -47,3 +77,12 @@ class Observation:
     totals: Totals | None = None
     replicas: int | None = None
     """Workers that run or start, the draining ones not counted."""
+
+    ready: int | None = None
+    """Of these, the ones that work."""
+
+    delayed: int | None = None
+    """Messages that wait for the time of another attempt: no worker can do anything for them yet."""
+
+    scheduled: int | None = None
+    """Messages that wait for a time of their own, such as the one to expire."""

@@ -47,6 +47,54 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """When the database suffers, and what is done about it: additive increase, multiplicative decrease of the rate in
+    force, with R as the ceiling."""
+
+    enabled: bool = True
+    most_error_share: float = 0.05
+    """More calls than this that the database did not do are too many."""
+    most_wait_seconds: float = 0.25
+    """A longer wait for a connection, on the average, is too long."""
+    most_p95_seconds: float = 1.0
+    """Slower calls than this, one in twenty, are too slow."""
+    interval_seconds: float = 5.0
+    """One step at most in this time, so that what it did is seen first."""
+    decrease: float = 0.7
+    """A step down: times this."""
+    increase: float = 0.05
+    """A step up: this share of R."""
+    least_share: float = 0.05
+    """Never below this share of R: without calls nobody would see that the database is well again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A scale-up is to bring throughput. One that does not is taken back, and none is tried for a while."""
+
+    enabled: bool = True
+    least_share: float = 0.1
+    """Of the throughput that the new workers promised; less is none."""
+    block_seconds: float = 60.0
+    """No other try for this long; twice as long after each one in vain."""
+    longest_block_seconds: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A time of the week in which the number of workers is left alone."""
+
+    start_minute: int
+    """Minutes after midnight."""
+    end_minute: int
+    """Exclusive; at or before `start_minute`: on the next day."""
+    days: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
+    """Days on which it begins, Monday is 0."""
+    zone: str = "UTC"
+    """Name in the time zone database."""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSpec:
     """The wish, with R taken from the live pace. Raises ValueError for a wish that contradicts itself."""
 
@@ -74,6 +122,17 @@ class PoolSpec:
 
     fallback: Fallback = Fallback()
     override: Override = Override()
+    health: Health = Health()
+    effect: Effect = Effect()
+
+    share_per_second: float | None = None
+    """What other pools of the same R leave to this one; None: R is its own."""
+
+    activation_replicas: int = 1
+    """From none, at least so many at once."""
+
+    excluded: tuple[Period, ...] = ()
+    """Times in which nobody is started or ended. The rate goes on."""
 
     utilization: float = 0.7
     """Share of a worker's time that may be planned. Bounds the pool: more than R / (mu * utilization) workers
@@ -105,6 +164,12 @@ class PoolSpec:
     forecast_window_seconds: float = 2.0
     """Window of the arrivals in the ETA, since shortly after a burst nothing arrives any more; and by which the first
     second of a burst is recognised."""
+
+    stable_window_seconds: float = 60.0
+    """Window of the arrivals that a calm pool goes by."""
+
+    persistent_seconds: float = 60.0
+    """A message that was delivered again and holds back the rest for this long calls for no further worker."""
 
     stabilization_seconds: float = 60.0
     """A worker is given back when none of the decisions of this long wanted it."""
