@@ -33,7 +33,8 @@ class Decision:
     bounds: tuple[tuple[str, int], ...] = ()
     """Each constraint that was looked at, in that order, with the number of workers after it."""
     unknown: Mapping[str, float] = field(default_factory=dict)
-    """Which signals are unknown, and for how many seconds: lag, telemetry, workers, delayed, arrivals, speed, database."""
+    """Which signals are unknown, and for how many seconds: lag, telemetry, workers, ready, delayed, arrivals, speed,
+    database."""
 
 
 @dataclass(frozen=True, slots=True)
