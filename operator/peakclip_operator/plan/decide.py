@@ -1,8 +1,9 @@
-"""How many workers, and why: `decide(spec, observation, memory, now) -> (Decision, memory)`.
+"""How many workers, at which rate, and why: `decide(spec, observation, memory, now) -> (Decision, memory)`.
 
 Symbols: L lag (messages not finished), A arrivals per second, R limit in force, T catch-up time, S start
 time, mu rate of one worker, rho utilization; all per second or in seconds.
 
+    R       = min(limit, what the database bears, what other pools of the same R leave)
     demand  = L/T + A*S/T + A/rho          what it takes to keep up and be done with the backlog in T
     want    = min(R, demand)               R, to its end, for a backlog that has once called for R
     needed  = ceil(want * (1 + spare) / mu)
@@ -18,21 +19,30 @@ from __future__ import annotations
 from dataclasses import replace
 
 from peakclip_operator.plan.decision import Decision, Memory
+from peakclip_operator.plan.effect import Scene
+from peakclip_operator.plan.explain import inputs_of
 from peakclip_operator.plan.need import Need, Present, Rates, call_for, ceil_of, is_behind
 from peakclip_operator.plan.observation import Lag, Observation
+from peakclip_operator.plan.periods import is_excluded
 from peakclip_operator.plan.rates import Counters
 from peakclip_operator.plan.spec import PoolSpec
-from peakclip_operator.plan.steps import overruled, stabilize, step
+from peakclip_operator.plan.steps import Bounds, overruled, stabilize, step
 
 
 def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float) -> tuple[Decision, Memory]:
-    """Pure. `now` in seconds on any clock; one that is set back costs what was measured in the last seconds."""
+    """Pure. `now` in epoch seconds; a clock that is set back costs what was measured in the last seconds."""
     memory = _looked(spec, observation, memory, now)
+    rate, rate_reason = _in_force(spec, memory)
+    if rate != spec.effective_per_second:
+        spec = replace(spec, effective_per_second=rate)
     rates = _rates(spec, memory.counters, now)
+    memory = replace(memory, unknown=_unknown(observation, memory, rates, now))
     present = _present(spec, observation, memory, rates, now)
     need = call_for(spec, observation.lag, rates, present)
-    replicas, reason, binding, memory = _number(spec, observation, need, present)
-    reason = reason or _reason(need, binding, rates, replicas, spec)
+    scene = Scene(rates.drain, rate, need.backlog, observation.ready, present.start_seconds, now)
+    memory = replace(memory, trials=memory.trials.seen(spec, scene))
+    number = _number(spec, observation, need, replace(present, memory=memory))
+    replicas, memory = number.replicas, number.memory
     changed = present.memory.replicas != replicas
     short = need.binding == "shortfall" and need.workers > present.ceiling
     ceiling = need.workers if short else present.ceiling
@@ -44,35 +54,76 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
         changed_at=now if changed else memory.changed_at,
         on_pace_at=memory.on_pace_at if behind and not changed else now,
         at_limit=need.at_limit,
+        trials=memory.trials.decided(spec, scene, present.workers, replicas or 0),
     )
     decision = Decision(
         replicas=replicas,
-        rate=spec.rate_per_second,
+        rate=rate,
         valid=observation.lag is not None,
-        reason=reason,
-        binding_constraint=binding,
+        reason=number.reason or _reason(need, number.binding, rates, replicas, spec),
+        binding_constraint=number.binding,
         ceiling=ceiling,
         eta_seconds=_eta(spec, observation.lag, rates, memory, now),
-        inputs=_inputs(spec, observation, rates, need, memory.counters.speed.value is None),
+        inputs=inputs_of(spec, observation, rates, need, present, memory),
+        rate_reason=rate_reason,
+        bounds=number.bounds,
+        unknown=dict(memory.unknown),
     )
     return decision, memory
 
 
 def _looked(spec: PoolSpec, observation: Observation, memory: Memory, now: float) -> Memory:
     """The memory with what this tick saw, before anything is decided."""
-    found = observation.replicas if memory.replicas is None else memory.proven
-    lost_at = now if memory.lag_lost_at is None else min(memory.lag_lost_at, now)
+    found, begun_at, needs = memory.proven, memory.begun_at, memory.needs
+    if memory.replicas is None:
+        found = observation.replicas
+        if found is not None and begun_at is None:
+            # Nobody is given back for what happened before anybody looked.
+            begun_at, needs = now, ((now, found),)
+    totals = observation.totals
     return replace(
         memory,
         counters=memory.counters.observe(spec, observation, now),
+        starts=memory.starts.observe(memory.replicas, observation.ready, now),
+        level=memory.level.observe(spec, totals.database if totals else None, observation.lag, now),
         proven=found,
-        lag_lost_at=lost_at if observation.lag is None else None,
+        begun_at=begun_at,
         # What lies ahead was before the clock was set back: until the clock is there again it would never grow old.
         on_pace_at=None if memory.on_pace_at is None else min(memory.on_pace_at, now),
         changed_at=None if memory.changed_at is None else min(memory.changed_at, now),
-        needs=tuple((min(at, now), needed) for at, needed in memory.needs),
+        needs=tuple((min(at, now), needed) for at, needed in needs),
         moves=tuple((min(at, now), by) for at, by in memory.moves),
     )
+
+
+def _in_force(spec: PoolSpec, memory: Memory) -> tuple[float, str]:
+    """R in force and why it is what it is."""
+    if spec.paused:
+        return spec.rate_per_second, "paused"
+    rate, reason = spec.limit_per_second, "limit"
+    if memory.level.rate is not None and memory.level.rate < rate:
+        rate, reason = memory.level.rate, "database"
+    if spec.share_per_second is not None and spec.share_per_second < rate:
+        rate, reason = spec.share_per_second, "share"
+    return rate, reason
+
+
+def _unknown(
+    observation: Observation, memory: Memory, rates: Rates, now: float
+) -> tuple[tuple[str, float], ...]:
+    totals = observation.totals
+    signals = (
+        ("lag", observation.lag),
+        ("telemetry", totals),
+        ("workers", observation.replicas),
+        ("ready", observation.ready),
+        ("delayed", observation.delayed),
+        ("arrivals", rates.arrival),
+        ("speed", memory.counters.speed.value),
+        ("database", totals.database if totals else None),
+    )
+    since = dict(memory.unknown)
+    return tuple((name, min(now, since.get(name, now))) for name, value in signals if value is None)
 
 
 def _present(spec: PoolSpec, observation: Observation, memory: Memory, rates: Rates, now: float) -> Present:
@@ -82,37 +133,68 @@ def _present(spec: PoolSpec, observation: Observation, memory: Memory, rates: Ra
     ceiling = ceil_of(spec.rate_per_second / (rates.per_worker * spec.utilization))
     if guessing:
         ceiling = max(ceiling, memory.proven or 0)
+    learned, lag = memory.starts.seconds, observation.lag
     return Present(
         workers=_between(spec.min_replicas, before or 0, spec.max_replicas),
         ceiling=_between(spec.min_replicas, ceiling, spec.max_replicas),
         memory=memory,
         now=now,
         guessing=guessing,
+        start_seconds=spec.start_seconds if learned is None else learned,
+        stuck=0 if lag is None else memory.counters.stuck.messages(spec, lag, now),
     )
 
 
-def _number(
-    spec: PoolSpec, observation: Observation, need: Need, present: Present
-) -> tuple[int | None, str | None, str, Memory]:
+def _number(spec: PoolSpec, observation: Observation, need: Need, present: Present) -> Bounds:
     """The next number with its constraint, and with its reason where that does not follow from the need."""
     memory, now, current = present.memory, present.now, present.workers
     largest = min(current, present.ceiling)
     replicas, needs = stabilize(need.workers, largest, memory.needs, now, spec.stabilization_seconds)
+    number = Bounds(need.workers, need.binding, replace(memory, needs=needs), bounds=need.bounds)
     forced = overruled(spec, observation, memory, now)
     if forced is not None:
-        return *forced, replace(memory, needs=needs)
-    binding = "stabilization" if replicas > need.workers else need.binding
+        replicas_forced, reason, binding = forced
+        return replace(number, replicas=replicas_forced, reason=reason, binding=binding)
+    if spec.excluded and is_excluded(spec.excluded, now) is not None:
+        return replace(number, replicas=current, reason="Excluded", binding="excluded")
+    if _begins(spec, observation, present):
+        return number.bound("beginning", current)
+    if replicas > need.workers:
+        number = number.bound("stabilization", replicas)
+    most = memory.trials.blocked(now)
+    if most is not None and replicas > max(most, spec.min_replicas):
+        number = number.bound("ineffective", max(most, spec.min_replicas))
+        number = replace(number, reason="Ineffective")
+    replicas = number.replicas or 0
     if spec.override.no_scale_down and replicas < current:
-        replicas, binding = current, "scale-down-paused"
-    replicas, limited, moves = step(spec, replicas, current, memory.moves, now)
-    return replicas, None, limited or binding, replace(memory, needs=needs, moves=moves)
+        number, replicas = number.bound("scale-down-paused", current), current
+    stepped, limited, moves = step(spec, replicas, current, memory.moves, now)
+    if limited is not None:
+        number = number.bound(limited, stepped)
+    return replace(number, replicas=stepped, memory=replace(number.memory, moves=moves))
+
+
+def _begins(spec: PoolSpec, observation: Observation, present: Present) -> bool:
+    """A controller without a memory finds more workers than the fewest: somebody had a reason for them. Until it has
+    seen what one of them does, it leaves them alone; so its own restart is never a step."""
+    memory, found = present.memory, observation.replicas
+    return (
+        memory.begun_at is not None
+        and found is not None
+        and found == memory.proven
+        and spec.min_replicas < found <= spec.max_replicas
+        and present.now - memory.begun_at < spec.worker_window_seconds
+        and memory.counters.speed.value is None
+        and not spec.paused
+    )
 
 
 def _rates(spec: PoolSpec, counters: Counters, now: float) -> Rates:
     return Rates(
         arrival=counters.arrivals.rate(spec.panic_window_seconds, now),
-        drain=counters.finished.rate(spec.panic_window_seconds, now),
+        stable_arrival=counters.stable_arrival(spec, now),
         recent_arrival=counters.arrivals.rate(spec.forecast_window_seconds, now),
+        drain=counters.finished.rate(spec.panic_window_seconds, now),
         per_worker=spec.batch * (counters.speed.value or 1 / spec.prior_batch_seconds),
     )
 
@@ -146,32 +228,6 @@ def _eta(spec: PoolSpec, lag: Lag | None, rates: Rates, memory: Memory, now: flo
     if spec.paused or drain <= rates.recent_arrival:
         return None
     return lag.total / (drain - rates.recent_arrival)
-
-
-def _inputs(
-    spec: PoolSpec, observation: Observation, rates: Rates, need: Need, prior: bool
-) -> dict[str, float | None]:
-    lag = observation.lag
-    return {
-        "lag_ready": lag.ready if lag else None,
-        "lag_in_flight": lag.in_flight if lag else None,
-        "oldest_seconds": lag.oldest_seconds if lag else None,
-        "arrival_per_second": rates.arrival,
-        "drain_per_second": rates.drain,
-        "per_worker_per_second": rates.per_worker,
-        "per_worker_is_prior": prior,
-        "batch": spec.batch,
-        "limit_per_second": spec.limit_per_second,
-        "effective_per_second": spec.rate_per_second,
-        "demand_per_second": need.demand,
-        "want_per_second": need.want,
-        "needed_workers": need.workers,
-        "observed_workers": observation.replicas,
-        "catch_up_seconds": spec.catch_up_seconds,
-        "start_seconds": spec.start_seconds,
-        "utilization": spec.utilization,
-        "spare": spec.spare,
-    }
 
 
 def _between(low: int, value: int, high: int) -> int:

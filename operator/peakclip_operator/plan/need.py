@@ -6,18 +6,22 @@ import math
 from dataclasses import dataclass
 
 from peakclip_operator.plan.decision import Memory
+from peakclip_operator.plan.effect import ON_PACE
 from peakclip_operator.plan.observation import Lag
 from peakclip_operator.plan.spec import PoolSpec
 
-_SHORT = 0.98  # a drain below this share of R is short of it
 _BACKLOG_SECONDS = 1.0  # less lag than R does in this time is work in hand, not a backlog
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
+    """Messages per second; None is unknown."""
+
     arrival: float | None
-    drain: float | None
+    """Over the panic window."""
+    stable_arrival: float | None
     recent_arrival: float | None
+    drain: float | None
     per_worker: float
 
 
@@ -31,6 +35,9 @@ class Present:
     now: float
     guessing: bool
     """The rate of a worker is not what was measured but the first guess."""
+    start_seconds: float
+    stuck: int
+    """Of the messages in flight, those that call for nobody more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +46,14 @@ class Need:
     binding: str
     backlog: bool
     at_limit: bool
+    panic: bool = False
+    """The arrivals of the shorter windows count."""
+    arrival: float | None = None
+    """The arrivals that count."""
     demand: float | None = None
     want: float | None = None
     beyond_maximum: bool = False
+    bounds: tuple[tuple[str, int], ...] = ()
 
 
 def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) -> Need:
@@ -50,10 +62,12 @@ def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) ->
     if lag is None:
         return Need(current, "unknown", backlog=at_limit, at_limit=at_limit)
     limit = spec.rate_per_second
-    backlog = lag.total >= max(1.0, limit * _BACKLOG_SECONDS)
+    waiting = lag.total - present.stuck
+    backlog = waiting >= max(1.0, limit * _BACKLOG_SECONDS)
     if spec.paused:
         return Need(current, "paused", backlog=backlog, at_limit=at_limit and backlog)
-    demand = _demand(spec, lag, _arrival(spec, lag, rates))
+    panic, arrival = _arrival(spec, waiting, backlog, rates)
+    demand = _demand(spec, waiting, arrival, present.start_seconds)
     # Without a history of arrivals (after a start or a gap) a backlog may be the beginning of a burst.
     at_limit = backlog and (at_limit or demand is None or demand >= limit)
     if demand is None and not at_limit:
@@ -64,21 +78,32 @@ def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) ->
     beyond = exact > spec.max_replicas * (1 + spec.tolerance)
     workers = max(ceil_of(exact), 1 if lag.total and limit else 0)
     binding = "limit" if want >= limit else "demand"
+    bounds = [(binding, workers)]
+
+    def bound(name: str, number: int) -> None:
+        nonlocal workers, binding
+        workers, binding = number, name
+        bounds.append((name, number))
+
     if current < workers and exact <= current * (1 + spec.tolerance):
-        workers = current  # noise
+        workers = current
+        bounds.append(("tolerance", current))
     if backlog and workers <= current and _falls_short(spec, present.memory, present.now):
-        workers, binding = current + 1, "shortfall"
-        if (
-            present.guessing and rates.drain
-        ):  # workers that tell nothing of themselves: the ceiling is a guess, too
+        bound("shortfall", current + 1)
+        if present.guessing and rates.drain:
+            # Workers that tell nothing of themselves: the ceiling is a guess, too.
             ceiling = _between(ceiling, workers, spec.max_replicas)
     elif backlog and workers < current:
-        workers, binding = current, "catch-up"  # a worker less would only lengthen the drain
+        bound("catch-up", current)  # a worker less would only lengthen the drain
+    if current == 0 and 0 < workers < spec.activation_replicas:
+        bound("activation", spec.activation_replicas)
     if workers > ceiling:
-        workers, binding = ceiling, "maximum" if beyond else "ceiling"
+        bound("maximum" if beyond else "ceiling", ceiling)
     if workers < spec.min_replicas:
-        workers, binding = spec.min_replicas, "minimum"
-    return Need(workers, binding, backlog, at_limit, demand, want, beyond)
+        bound("minimum", spec.min_replicas)
+    return Need(
+        workers, binding, backlog, at_limit, panic, arrival, demand, want, beyond, tuple(bounds)
+    )
 
 
 def _falls_short(spec: PoolSpec, memory: Memory, now: float) -> bool:
@@ -100,24 +125,34 @@ def is_behind(spec: PoolSpec, lag: Lag | None, need: Need, rates: Rates) -> bool
         return False
     in_time = (rates.arrival or 0.0) + lag.total / spec.catch_up_seconds
     goal = spec.rate_per_second if need.at_limit else min(spec.rate_per_second, in_time)
-    return rates.drain < _SHORT * goal
+    return rates.drain < ON_PACE * goal
 
 
-def _arrival(spec: PoolSpec, lag: Lag, rates: Rates) -> float | None:
-    """A burst that has just begun looks three times smaller over the longer window than over the shorter one. That one
-    counts, too, once more waits than R does within it. Worked number: 230 orders in the first second are 38/s over
-    6 s, for three workers; over 2 s they are 115/s, and call for all that R = 100 needs."""
-    if rates.arrival is None or rates.recent_arrival is None:
-        return rates.arrival
-    sudden = lag.total > spec.rate_per_second * spec.forecast_window_seconds
-    return max(rates.arrival, rates.recent_arrival) if sudden else rates.arrival
+def _arrival(spec: PoolSpec, waiting: int, backlog: bool, rates: Rates) -> tuple[bool, float | None]:
+    """Whether the pool panics, and the arrivals that it goes by.
+
+    A calm pool goes by the longer window, which noise moves little. The shorter one counts when it shows far more or
+    far less, when something waits, or when the longer one has not been seen yet. A burst that has just begun looks
+    three times smaller over six seconds than over two. Those count, too, once more waits than R does within them.
+    Worked number: 230 orders in the first second are 38/s over 6 s, for three workers; over 2 s they are 115/s, and
+    call for all that R = 100 needs.
+    """
+    stable, short = rates.stable_arrival, rates.arrival
+    if short is None or rates.recent_arrival is None:
+        return True, short
+    if stable is not None and not backlog:
+        if stable / spec.panic_threshold < short < stable * spec.panic_threshold:
+            return False, stable
+        return short > stable, short
+    sudden = waiting > spec.rate_per_second * spec.forecast_window_seconds
+    return True, max(short, rates.recent_arrival) if sudden else short
 
 
-def _demand(spec: PoolSpec, lag: Lag, arrival: float | None) -> float | None:
+def _demand(spec: PoolSpec, waiting: int, arrival: float | None, start_seconds: float) -> float | None:
     """Messages per second that keep up with the arrivals and end the backlog within the catch-up time."""
     if arrival is None:
         return None
-    catch_up = (lag.total + arrival * spec.start_seconds) / spec.catch_up_seconds
+    catch_up = (waiting + arrival * start_seconds) / spec.catch_up_seconds
     return catch_up + arrival / spec.utilization
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from peakclip_operator.plan.observation import Observation, Totals
+from peakclip_operator.plan.observation import Lag, Observation, Totals
 from peakclip_operator.plan.spec import PoolSpec
 from peakclip_operator.plan.windows import Series
 
+_STABLE_SAMPLES = 30  # in the longer window
 _SETTLE_SECONDS = 3.0  # from a new batch size to telemetry of nothing else: the fence, a word, a tick
 
 
@@ -84,28 +85,65 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
+class Stuck:
+    """Messages that hold back the rest: delivered before, in flight again, and nothing below them finishes."""
+
+    floor_seq: int | None = None
+    since: float | None = None
+    """Since when nothing was finished below a message that came again."""
+
+    def observe(self, lag: Lag, now: float) -> Stuck:
+        if lag.floor_seq is None or not lag.redelivered:
+            return Stuck()
+        if lag.floor_seq == self.floor_seq and self.since is not None:
+            return self if self.since <= now else Stuck(lag.floor_seq, now)
+        return Stuck(lag.floor_seq, now)
+
+    def messages(self, spec: PoolSpec, lag: Lag, now: float) -> int:
+        """How many of the messages in flight call for no worker more than there are."""
+        held = self.since is not None and now - self.since >= spec.persistent_seconds
+        return min(lag.in_flight, lag.redelivered or 0) if held else 0
+
+
+@dataclass(frozen=True, slots=True)
 class Counters:
     """The samples that the rates are made of."""
 
     arrivals: Series = field(default_factory=Series)
+    stable_arrivals: Series = field(default_factory=Series)
+    """The same over the longer window, with fewer samples."""
     finished: Series = field(default_factory=Series)
     work: Work = field(default_factory=Work)
     speed: Speed = field(default_factory=Speed)
+    stuck: Stuck = Stuck()
 
     def observe(self, spec: PoolSpec, observation: Observation, now: float) -> Counters:
         """An unknown part adds nothing; when it is known again after a gap, its series start again."""
         lag, totals = observation.lag, observation.totals
         keep, gap = spec.longest_window_seconds, spec.gap_seconds
-        arrivals, finished = self.arrivals, self.finished
+        arrivals, stable, finished, stuck = self.arrivals, self.stable_arrivals, self.finished, self.stuck
         if lag is not None:
+            long = spec.stable_window_seconds
+            stable = stable.add(
+                now, lag.last_seq, keep_seconds=long, gap_seconds=gap, apart_seconds=long / _STABLE_SAMPLES
+            )
+            stuck = stuck.observe(lag, now)
             arrivals = arrivals.add(now, lag.last_seq, keep_seconds=keep, gap_seconds=gap)
             finished = finished.add(now, lag.finished_seq, keep_seconds=keep, gap_seconds=gap)
         return Counters(
             arrivals=arrivals,
+            stable_arrivals=stable,
             finished=finished,
             work=self.work if totals is None else self.work.observe(spec, totals, now),
             speed=self.speed,
+            stuck=stuck,
         ).measured(spec, now)
+
+    def stable_arrival(self, spec: PoolSpec, now: float) -> float | None:
+        """Per second over the longer window; None before half of it has been seen."""
+        if self.stable_arrivals.covers_seconds < spec.stable_window_seconds / 2:
+            return None
+        return self.stable_arrivals.rate(spec.stable_window_seconds, now)
 
     def measured(self, spec: PoolSpec, now: float) -> Counters:
         return replace(self, speed=self.speed.add(self.work.batches_per_second(spec, now), spec, now))

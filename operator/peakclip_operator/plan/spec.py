@@ -168,6 +168,10 @@ class PoolSpec:
     stable_window_seconds: float = 60.0
     """Window of the arrivals that a calm pool goes by."""
 
+    panic_threshold: float = 1.5
+    """A pool is calm no longer when the panic window shows this many times the arrivals of the stable one, or as many
+    times less."""
+
     persistent_seconds: float = 60.0
     """A message that was delivered again and holds back the rest for this long calls for no further worker."""
 

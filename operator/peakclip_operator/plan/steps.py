@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from peakclip_operator.plan.decision import Memory
 from peakclip_operator.plan.observation import Observation
 from peakclip_operator.plan.spec import PoolSpec, StepLimit
 
 Moves = tuple[tuple[float, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The number of workers on its way through the constraints."""
+
+    replicas: int | None
+    binding: str
+    memory: Memory
+    reason: str | None = None
+    """None: it follows from the need."""
+    bounds: tuple[tuple[str, int], ...] = ()
+
+    def bound(self, name: str, replicas: int) -> Bounds:
+        return replace(self, replicas=replicas, binding=name, bounds=(*self.bounds, (name, replicas)))
 
 
 def overruled(
@@ -23,7 +40,7 @@ def overruled(
         return min(spec.override.replicas, spec.max_replicas), "Paused", "paused"
     if spec.override.hold:
         return observation.replicas, "Paused", "paused"
-    since, fallback = memory.lag_lost_at, spec.fallback
+    since, fallback = dict(memory.unknown).get("lag"), spec.fallback
     if spec.paused or since is None or now - since < fallback.after_seconds or fallback.replicas is None:
         return None
     present = observation.replicas if memory.replicas is None else memory.replicas

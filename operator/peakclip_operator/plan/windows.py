@@ -13,8 +13,10 @@ class Series:
 
     samples: tuple[Sample, ...] = ()
 
-    def add(self, at: float, value: float, *, keep_seconds: float, gap_seconds: float) -> Series:
-        """The series with one more sample.
+    def add(
+        self, at: float, value: float, *, keep_seconds: float, gap_seconds: float, apart_seconds: float = 0.0
+    ) -> Series:
+        """The series with one more sample. Of samples closer together than `apart_seconds` only the newest stays.
 
         It starts again from this sample when the counter went backwards (it is another counter now), nothing
         was seen for longer than `gap_seconds`, or the clock was set back as far. A sample that is not newer
@@ -31,7 +33,10 @@ class Series:
         first = 0
         while first + 1 < len(self.samples) and self.samples[first + 1][0] <= edge:
             first += 1
-        return Series((*self.samples[first:], (at, value)))
+        kept = self.samples[first:]
+        if apart_seconds and len(kept) > 1 and kept[-1][0] - kept[-2][0] < apart_seconds:
+            kept = kept[:-1]
+        return Series((*kept, (at, value)))
 
     def grow(self, at: float, growth: float, *, keep_seconds: float, gap_seconds: float) -> Series:
         """The series with a sample that is `growth` above the last one."""
@@ -52,6 +57,11 @@ class Series:
         if start[0] >= newest_at:
             return None  # nothing newer than the window's edge
         return newest - start[1], newest_at - start[0]
+
+    @property
+    def covers_seconds(self) -> float:
+        """From the oldest sample to the newest."""
+        return self.samples[-1][0] - self.samples[0][0] if self.samples else 0.0
 
     def rate(self, window_seconds: float, now: float) -> float | None:
         """Per second over the window: 600 more in 6 s are 100.0. Zero only when nothing was added."""

@@ -108,7 +108,7 @@ def test_a_backlog_that_called_for_r_gets_r_when_r_rises_in_the_middle() -> None
 
 def test_r_halved_under_load_lowers_the_number_at_once() -> None:
     before, memory = burst()
-    after, _ = decide(replace(SPEC, effective_per_second=50), seen(9_950, stored=10_000), memory, 20.5)
+    after, _ = decide(replace(SPEC, share_per_second=50), seen(9_950, stored=10_000), memory, 20.5)
     assert after.replicas < before.replicas
     assert after.rate == 50
 

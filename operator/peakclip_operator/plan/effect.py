@@ -1,0 +1,106 @@
+"""Did the last scale-up bring throughput? One that did not is taken back, and none is tried for a while.
+
+    attempt ──▶ the new workers work, and a window has passed ──▶ as promised: forget it
+                                                              └─▶ in vain: back to the number before, blocked
+
+Judged only where nothing else explains it: a backlog all the time, less than R, every new worker at work, the same R.
+Worked numbers: 6 workers do 60/s and R is 100. 10 would do 100/s, so 4 more promise 40/s. They bring 2/s, less than a
+tenth: 6 again for 60 s; the next time in vain 120 s, and so on up to 15 minutes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from peakclip_operator.plan.spec import PoolSpec
+
+ON_PACE = 0.98  # a drain below this share of R is short of it
+_LONGEST_STARTS = 5.0  # times the usual time: who has not come by then does not come soon
+_SURE_SECONDS = 1.0  # telemetry and counters are this late
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    at: float
+    before: int
+    after: int
+    drain: float
+    """Per second, with `before` workers."""
+    rate: float
+    """R in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What there is to judge by at one tick."""
+
+    drain: float | None
+    rate: float
+    backlog: bool
+    ready: int | None
+    start_seconds: float
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """What became of the scale-ups so far."""
+
+    attempt: Attempt | None = None
+    most: int | None = None
+    """More workers than this were in vain."""
+    until: float = 0.0
+    """So long no other try."""
+    block_seconds: float = 0.0
+    """How long the last block was; 0: none in vain since one that helped."""
+    full_since: float | None = None
+    """Since when there has been a backlog without a break."""
+
+    def blocked(self, now: float) -> int | None:
+        """The number that is not to be exceeded now."""
+        return self.most if now < self.until else None
+
+    def seen(self, spec: PoolSpec, scene: Scene) -> Trials:
+        """Before the decision: what has become of the attempt."""
+        if not spec.effect.enabled:
+            return Trials()
+        if not scene.backlog:
+            return replace(self, attempt=None, full_since=None)
+        since = scene.now if self.full_since is None else min(self.full_since, scene.now)
+        trials = replace(self, full_since=since)
+        attempt = self.attempt
+        if attempt is None:
+            return trials
+        if attempt.rate != scene.rate or scene.now < attempt.at:
+            return replace(trials, attempt=None)
+        seen_after = attempt.at + scene.start_seconds + spec.panic_window_seconds + _SURE_SECONDS
+        if scene.now < seen_after or scene.drain is None:
+            return trials
+        if scene.ready is not None and scene.ready < attempt.after:
+            patience = attempt.at + _LONGEST_STARTS * scene.start_seconds + spec.panic_window_seconds
+            return trials if scene.now < patience else replace(trials, attempt=None)
+        return trials.judged(spec, attempt, scene)
+
+    def judged(self, spec: PoolSpec, attempt: Attempt, scene: Scene) -> Trials:
+        drain = scene.drain or 0.0
+        promised = min(scene.rate, attempt.drain / attempt.before * attempt.after) - attempt.drain
+        gained = drain - attempt.drain
+        if drain >= ON_PACE * scene.rate or gained >= spec.effect.least_share * promised:
+            return Trials(full_since=self.full_since)
+        doubled = max(spec.effect.block_seconds, 2 * self.block_seconds)
+        block = min(spec.effect.longest_block_seconds, doubled)
+        return Trials(None, attempt.before, scene.now + block, block, self.full_since)
+
+    def decided(self, spec: PoolSpec, scene: Scene, before: int, after: int) -> Trials:
+        """After the decision: a scale-up is an attempt if it is known what there was before it."""
+        attempt = self.attempt
+        if after < before:
+            return replace(self, attempt=None)
+        if after == before or not spec.effect.enabled:
+            return self
+        if attempt is not None:
+            return replace(self, attempt=replace(attempt, at=scene.now, after=after))
+        full = self.full_since is not None and scene.now - self.full_since >= spec.panic_window_seconds
+        if not full or not before or scene.drain is None or scene.drain >= ON_PACE * scene.rate:
+            return self
+        return replace(self, attempt=Attempt(scene.now, before, after, scene.drain, scene.rate))

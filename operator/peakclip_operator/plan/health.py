@@ -1,0 +1,127 @@
+"""How much of R the database bears at the moment: additive increase, multiplicative decrease, R as the ceiling.
+
+Worked numbers: R = 100. 7 of 100 calls failed within 5 s: 70/s. The next 5 s are well: 75/s, and after six such steps
+R again. The wait for the limiter is in none of the numbers, so throttling is never taken for trouble.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from peakclip_operator.plan.observation import DatabaseTotals, Lag
+from peakclip_operator.plan.spec import Health, PoolSpec
+
+_FEW_ERRORS = 2  # one alone, among others that went well, is bad luck
+_LEAST_PER_SECOND = 0.001  # what the limiter can count
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the database did in one interval."""
+
+    calls: int
+    error_share: float
+    wait_seconds: float
+    """Mean wait for a connection."""
+    p95_seconds: float | None
+    """None: no call was timed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The share of R in force, in messages per second, and the interval that is being watched."""
+
+    limit: float | None = None
+    """The R that it belongs to: another R is in force as it stands."""
+    rate: float | None = None
+    """None: R itself."""
+    base: DatabaseTotals | None = None
+    since: float | None = None
+    """When the interval began, with these totals."""
+    reading: Reading | None = None
+    """Of the last whole interval."""
+    trouble: str | None = None
+    """errors, wait or slow; None: well, or unknown."""
+
+    def observe(
+        self, spec: PoolSpec, totals: DatabaseTotals | None, lag: Lag | None, now: float
+    ) -> Level:
+        """The level after this tick. Unknown changes nothing; an empty queue lets it rise, since nothing can suffer."""
+        limit, health = spec.limit_per_second, spec.health
+        if self.limit != limit:
+            return Level(limit, _found(spec) if self.limit is None else None, totals, now)
+        if not health.enabled:
+            return Level(limit)
+        if self.since is None or now < self.since or _begins_anew(self.base, totals):
+            return replace(self, base=totals, since=now)
+        if now - self.since < health.interval_seconds:
+            return self
+        reading = None if totals is None or self.base is None else read(self.base, totals)
+        trouble = None if reading is None else judge(health, reading)
+        rate = self.rate
+        if spec.paused:
+            pass  # nothing starts, so nothing is learnt
+        elif trouble is not None:
+            lowest = max(_LEAST_PER_SECOND, health.least_share * limit)
+            rate = max(lowest, (limit if rate is None else rate) * health.decrease)
+        elif rate is not None and (reading is not None or (lag is not None and lag.total == 0)):
+            raised = rate + health.increase * limit
+            rate = None if raised >= limit else raised
+        return Level(limit, rate, totals, now, reading or self.reading, trouble)
+
+
+def read(before: DatabaseTotals, after: DatabaseTotals) -> Reading | None:
+    """None without a call in between."""
+    calls = after.calls - before.calls
+    if calls <= 0:
+        return None
+    counts = [new - old for old, new in zip(before.took, after.took, strict=True)]
+    return Reading(
+        calls=calls,
+        error_share=(after.errors - before.errors) / calls,
+        wait_seconds=(after.wait_seconds - before.wait_seconds) / calls,
+        p95_seconds=percentile(counts, after.bounds, 0.95),
+    )
+
+
+def judge(health: Health, reading: Reading) -> str | None:
+    """What is wrong, if anything."""
+    errors = reading.error_share * reading.calls
+    enough = errors >= _FEW_ERRORS - 0.5 or reading.error_share > 1 - 1e-9
+    if enough and reading.error_share > health.most_error_share:
+        return "errors"
+    if reading.wait_seconds > health.most_wait_seconds:
+        return "wait"
+    if reading.p95_seconds is not None and reading.p95_seconds > health.most_p95_seconds:
+        return "slow"
+    return None
+
+
+def percentile(counts: list[int], bounds: tuple[float, ...], share: float) -> float | None:
+    """From a histogram, linear within its bucket; above the last bound: twice that bound. None when it is empty.
+
+    Worked number: 90 up to 0.1 s and 10 up to 0.2 s: the 95th of a hundred is in the middle of the second, 0.15 s.
+    """
+    total = sum(counts)
+    if total <= 0:
+        return None
+    wanted, below = share * total, 0
+    low = 0.0
+    for count, high in zip(counts, (*bounds, 2 * bounds[-1]), strict=True):
+        if count > 0 and below + count >= wanted:
+            return low + (high - low) * (wanted - below) / count
+        below, low = below + count, high
+    return 2 * bounds[-1]
+
+
+def _found(spec: PoolSpec) -> float | None:
+    """What an earlier controller had lowered the rate to: a new one goes on from there."""
+    effective = spec.effective_per_second
+    found = effective is not None and not spec.paused and 0 < effective < spec.limit_per_second
+    return effective if found else None
+
+
+def _begins_anew(base: DatabaseTotals | None, totals: DatabaseTotals | None) -> bool:
+    if base is None or totals is None:
+        return base is None and totals is not None
+    return totals.calls < base.calls or totals.bounds != base.bounds
