@@ -39,7 +39,8 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
     memory = replace(memory, unknown=_unknown(observation, memory, rates, now))
     present = _present(spec, observation, memory, rates, now)
     need = call_for(spec, observation.lag, rates, present)
-    scene = Scene(rates.drain, rate, need.backlog, observation.ready, present.start_seconds, now)
+    drain = None if observation.lag is None else rates.drain  # an old one says nothing of now
+    scene = Scene(drain, rate, need.backlog, observation.ready, present.start_seconds, now)
     memory = replace(memory, trials=memory.trials.seen(spec, scene))
     number = _number(spec, observation, need, replace(present, memory=memory))
     replicas, memory = number.replicas, number.memory
@@ -161,10 +162,10 @@ def _number(spec: PoolSpec, observation: Observation, need: Need, present: Prese
         return number.bound("beginning", current)
     if replicas > need.workers:
         number = number.bound("stabilization", replicas)
-    most = memory.trials.blocked(now)
-    if most is not None and replicas > max(most, spec.min_replicas):
-        number = number.bound("ineffective", max(most, spec.min_replicas))
-        number = replace(number, reason="Ineffective")
+    effect = memory.trials.bound(now)
+    if need.binding != "unknown" and effect is not None and replicas > max(effect[1], spec.min_replicas):
+        number = number.bound(effect[0], max(effect[1], spec.min_replicas))
+        number = replace(number, reason="Ineffective" if effect[0] == "ineffective" else None)
     replicas = number.replicas or 0
     if spec.override.no_scale_down and replicas < current:
         number, replicas = number.bound("scale-down-paused", current), current

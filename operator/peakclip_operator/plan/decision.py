@@ -26,7 +26,7 @@ class Decision:
     binding_constraint: str
     """What the number would follow if it moved: unknown, fallback, paused, excluded, beginning, limit, demand,
     shortfall, catch-up, activation, ceiling, minimum, maximum, stabilization, scale-up-limit, scale-down-limit,
-    scale-down-paused or ineffective."""
+    scale-down-paused, trial or ineffective."""
     ceiling: int
     eta_seconds: float | None
     """To an empty queue; None: unknown, or never at this rate."""

@@ -24,7 +24,7 @@ def inputs_of(
 ) -> dict[str, float | None]:
     """Every number that was used; None is unknown."""
     lag, reading, trials = observation.lag, memory.level.reading, memory.trials
-    most = trials.blocked(present.now)
+    blocked = present.now < trials.until and trials.most is not None
     return {
         "lag_ready": lag.ready if lag else None,
         "lag_in_flight": lag.in_flight if lag else None,
@@ -51,8 +51,8 @@ def inputs_of(
         "needed_workers": need.workers,
         "observed_workers": observation.replicas,
         "ready_workers": observation.ready,
-        "blocked_above_workers": most,
-        "blocked_until": None if most is None else trials.until,
+        "blocked_above_workers": trials.most if blocked else None,
+        "blocked_until": trials.until if blocked else None,
         "catch_up_seconds": spec.catch_up_seconds,
         "start_seconds": present.start_seconds,
         "utilization": spec.utilization,
@@ -65,7 +65,9 @@ def formula(inputs: Inputs, bounds: Sequence[tuple[str, int]], replicas: int | N
     100*1.2/22; limit 6, ceiling 7 -> 6 workers`."""
     known = {name: "?" if value is None else _short(value) for name, value in inputs.items()}
     ready, in_flight = inputs.get("lag_ready"), inputs.get("lag_in_flight")
-    lag = "?" if ready is None or in_flight is None else _short(ready + in_flight - (inputs["lag_stuck"] or 0))
+    lag = (
+        "?" if ready is None or in_flight is None else _short(ready + in_flight - (inputs["lag_stuck"] or 0))
+    )
     arrivals, catch_up = known["counted_arrival_per_second"], known["catch_up_seconds"]
     parts = []
     if inputs.get("want_per_second") is not None:

@@ -43,9 +43,7 @@ class Level:
     trouble: str | None = None
     """errors, wait or slow; None: well, or unknown."""
 
-    def observe(
-        self, spec: PoolSpec, totals: DatabaseTotals | None, lag: Lag | None, now: float
-    ) -> Level:
+    def observe(self, spec: PoolSpec, totals: DatabaseTotals | None, lag: Lag | None, now: float) -> Level:
         """The level after this tick. Unknown changes nothing; an empty queue lets it rise, since nothing can suffer."""
         limit, health = spec.limit_per_second, spec.health
         if self.limit != limit:

@@ -101,9 +101,7 @@ def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) ->
         bound("maximum" if beyond else "ceiling", ceiling)
     if workers < spec.min_replicas:
         bound("minimum", spec.min_replicas)
-    return Need(
-        workers, binding, backlog, at_limit, panic, arrival, demand, want, beyond, tuple(bounds)
-    )
+    return Need(workers, binding, backlog, at_limit, panic, arrival, demand, want, beyond, tuple(bounds))
 
 
 def _falls_short(spec: PoolSpec, memory: Memory, now: float) -> bool:

@@ -1,0 +1,143 @@
+"""Scale-ups that bring nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from peakclip_operator.plan import Decision, Effect, Lag, Memory, Observation, PoolSpec, Totals, decide
+from peakclip_operator.plan.effect import Attempt, Scene, Trials
+
+SPEC = PoolSpec(limit_per_second=100, max_replicas=30, prior_batch_seconds=1 / 22, start_seconds=1.0)
+
+
+def scene(now: float, drain: float | None = 60.0, **changes: object) -> Scene:
+    return replace(Scene(drain, 100.0, True, 10, 1.0, now), **changes)  # type: ignore[arg-type]
+
+
+TRIED = Trials(Attempt(100.0, 6, 10, 60.0, 100.0), full_since=50.0)
+
+
+def test_in_vain_is_taken_back_and_blocked() -> None:
+    trials = TRIED.seen(SPEC, scene(108.0, 62.0))
+    assert (trials.attempt, trials.most, trials.until, trials.block_seconds) == (None, 6, 168.0, 60.0)
+    assert trials.bound(167.9) == ("ineffective", 6)
+    assert trials.bound(168.0) is None
+
+
+def test_a_tenth_of_what_was_promised_is_enough() -> None:
+    assert TRIED.seen(SPEC, scene(108.0, 64.0)).most is None  # 40/s were promised
+    assert TRIED.seen(SPEC, scene(108.0, 63.9)).most == 6
+
+
+def test_at_r_nothing_more_could_come() -> None:
+    near = Trials(Attempt(100.0, 6, 10, 97.9, 100.0), full_since=50.0)
+    assert near.seen(SPEC, scene(108.0, 98.0)) == Trials(full_since=50.0)
+
+
+@pytest.mark.parametrize(
+    "early",
+    [
+        scene(107.9, 60.0),
+        scene(108.0, None),
+        scene(109.0, 60.0, ready=9),
+        scene(110.0, 60.0, start_seconds=4.0),
+    ],
+)
+def test_no_verdict_before_it_can_be_known(early: Scene) -> None:
+    assert TRIED.seen(SPEC, early) == TRIED
+
+
+@pytest.mark.parametrize(
+    "other",
+    [scene(108.0, rate=80.0), scene(112.0, ready=9), scene(99.0)],
+)
+def test_no_verdict_where_something_else_explains_it(other: Scene) -> None:
+    trials = TRIED.seen(SPEC, other)
+    assert (trials.attempt, trials.most) == (None, None)
+
+
+def test_the_end_of_the_backlog_ends_the_attempt() -> None:
+    assert TRIED.seen(SPEC, scene(108.0, backlog=False)) == Trials()
+
+
+def test_each_time_in_vain_blocks_twice_as_long_up_to_a_bound() -> None:
+    trials, blocks, now = TRIED, [], 108.0
+    for _ in range(6):
+        trials = trials.seen(SPEC, scene(now, 60.0))
+        blocks.append(trials.block_seconds)
+        now = trials.until
+        trials = replace(trials, attempt=Attempt(now, 6, 7, 60.0, 100.0))
+        now += 8.0
+    assert blocks == [60, 120, 240, 480, 900, 900]
+    helped = trials.seen(SPEC, scene(now, 75.0))
+    assert (helped.block_seconds, helped.most) == (0.0, None)
+
+
+def test_an_attempt_needs_a_before() -> None:
+    full = Trials(full_since=90.0)
+    assert full.decided(SPEC, scene(100.0), 6, 10).attempt == Attempt(100.0, 6, 10, 60.0, 100.0)
+    assert full.decided(SPEC, scene(95.9), 6, 10).attempt is None  # the window still shows the time before
+    assert full.decided(SPEC, scene(100.0, None), 6, 10).attempt is None
+    assert full.decided(SPEC, scene(100.0, 99.0), 6, 10).attempt is None
+    assert full.decided(SPEC, scene(100.0), 0, 10).attempt is None
+    assert full.decided(SPEC, scene(100.0), 6, 6).attempt is None
+    assert Trials().decided(SPEC, scene(100.0), 6, 10).attempt is None
+
+
+def test_nobody_is_added_to_those_who_are_tried_and_fewer_end_the_attempt() -> None:
+    assert TRIED.bound(105.0) == ("trial", 10)
+    assert TRIED.decided(SPEC, scene(105.0), 10, 12) == TRIED  # the minimum may go before the bound
+    assert TRIED.decided(SPEC, scene(106.0), 10, 9).attempt is None
+
+
+def test_it_can_be_switched_off() -> None:
+    off = replace(SPEC, effect=Effect(enabled=False))
+    assert TRIED.seen(off, scene(108.0, 60.0)) == Trials()
+    assert Trials(full_since=0.0).decided(off, scene(100.0), 6, 10).attempt is None
+
+
+class Starved:
+    """Workers that together never do more than `most` a second: each gets slower when there are more of them."""
+
+    def __init__(self, most: float) -> None:
+        self.most, self.memory, self.now, self.replicas = most, Memory(), 1_000.0, 1
+        self.stored, self.finished, self.busy = 0.0, 0.0, 0.0
+        self.decision: Decision | None = None
+
+    def seconds(self, number: int, arrivals: float = 0.0) -> list[int]:
+        numbers = []
+        for _ in range(2 * number):
+            self.now += 0.5
+            self.stored += arrivals / 2
+            done = min(self.stored - self.finished, min(self.most, 22.0 * self.replicas) / 2)
+            self.finished += done
+            self.busy += self.replicas / 2 if done else 0.0
+            waiting = int(self.stored - self.finished)
+            lag = Lag(waiting, 0, int(self.stored), int(self.stored) - waiting)
+            seen = Observation(lag, Totals(int(self.finished), 0, self.busy), self.replicas, self.replicas)
+            self.decision, self.memory = decide(SPEC, seen, self.memory, self.now)
+            assert self.decision.replicas is not None
+            self.replicas = self.decision.replicas
+            numbers.append(self.replicas)
+        return numbers
+
+
+def test_a_pool_that_gets_no_faster_does_not_go_to_its_maximum() -> None:
+    pool = Starved(60.0)
+    pool.seconds(30)
+    pool.seconds(1, 20_000)
+    numbers = pool.seconds(300)
+    assert pool.decision is not None
+    assert pool.memory.trials.block_seconds >= 60
+    assert max(numbers[:140]) <= 12  # 11 before anything could be judged, and one more in vain
+    assert sum(number > 11 for number in numbers) < 0.1 * len(numbers)
+
+
+def test_where_they_help_they_are_never_blocked() -> None:
+    pool = Starved(1e9)
+    pool.seconds(30)
+    pool.seconds(1, 20_000)
+    assert set(pool.seconds(120)[20:]) <= {6, 7}
+    assert pool.memory.trials.most is None

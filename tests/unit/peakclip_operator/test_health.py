@@ -1,0 +1,185 @@
+"""R in force on the health of the database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peakclip_operator.plan import DatabaseTotals, Health, Lag, Memory, Observation, PoolSpec, Totals, decide
+from peakclip_operator.plan.health import Level, Reading, judge, percentile, read
+
+SPEC = PoolSpec(limit_per_second=100, prior_batch_seconds=1 / 22)
+BOUNDS = (0.01, 0.1, 1.0, 10.0)
+BUSY = Lag(5_000, 5, 5_005, 0)
+
+
+def totals(calls: int = 0, errors: int = 0, wait: float = 0.0, took: tuple[int, ...] = ()) -> DatabaseTotals:
+    return DatabaseTotals(calls, errors, wait, took or (calls, 0, 0, 0, 0), BOUNDS)
+
+
+class Database:
+    """Seconds of calls, as the level sees them."""
+
+    def __init__(self, spec: PoolSpec = SPEC) -> None:
+        self.spec, self.level, self.now = spec, Level(), 100.0
+        self.sum = totals()
+
+    def seconds(
+        self, number: int, calls: int = 100, errors: int = 0, wait: float = 0.0, lag: Lag | None = BUSY
+    ) -> float:
+        """The rate in force after them."""
+        for _ in range(number):
+            self.level = self.level.observe(self.spec, self.sum, lag, self.now)
+            self.now += 1.0
+            self.sum = totals(
+                self.sum.calls + calls, self.sum.errors + errors, self.sum.wait_seconds + wait * calls
+            )
+        return self.spec.limit_per_second if self.level.rate is None else self.level.rate
+
+
+def test_well_is_all_of_r() -> None:
+    database = Database()
+    assert database.seconds(60) == 100
+    assert (database.level.rate, database.level.trouble) == (None, None)
+
+
+@pytest.mark.parametrize(("trouble", "word"), [({"errors": 7}, "errors"), ({"wait": 0.3}, "wait")])
+def test_trouble_is_one_step_down_in_an_interval(trouble: dict[str, float], word: str) -> None:
+    database = Database()
+    assert database.seconds(6, **trouble) == 70  # type: ignore[arg-type]
+    assert database.level.trouble == word
+    assert database.seconds(4, **trouble) == 70  # type: ignore[arg-type]
+    assert database.seconds(1, **trouble) == pytest.approx(49)  # type: ignore[arg-type]
+
+
+def test_slow_calls_are_trouble_and_quick_ones_are_not() -> None:
+    level, took = Level(), (0, 0, 0, 0, 0)
+    for second, slow in enumerate([0] * 6 + [10] * 6):
+        level = level.observe(SPEC, DatabaseTotals(second * 100, 0, 0.0, took, BOUNDS), BUSY, 100.0 + second)
+        took = (took[0] + 100 - slow, 0, 0, took[3] + slow, 0)
+    assert (level.rate, level.trouble) == (70, "slow")
+    assert level.reading is not None
+    assert level.reading.p95_seconds == pytest.approx(4.375)
+
+
+def test_it_rises_by_steps_to_r_and_no_further() -> None:
+    database = Database()
+    database.seconds(5, errors=50)
+    rates = [database.seconds(5) for _ in range(9)]
+    assert rates == [70, 75, 80, 85, 90, 95, 100, 100, 100]
+    assert database.level.rate is None
+
+
+def test_it_never_falls_below_the_least_share() -> None:
+    database = Database()
+    assert database.seconds(200, errors=100) == 5
+
+
+def test_unknown_changes_nothing_and_an_empty_queue_lets_it_rise() -> None:
+    database = Database()
+    database.seconds(5, errors=50)
+    before = database.seconds(1, calls=0)
+    assert before == 70
+    assert database.seconds(30, calls=0, lag=None) == 70
+    assert database.seconds(30, calls=0) == 70  # something waits, and nobody asks the database: who knows
+    assert database.seconds(31, calls=0, lag=Lag(0, 0, 9, 9)) == 100
+
+
+def test_one_error_among_many_calls_or_alone_at_a_slow_rate_is_told_apart() -> None:
+    assert judge(Health(), Reading(3, 1 / 3, 0.0, None)) is None
+    assert judge(Health(), Reading(3, 2 / 3, 0.0, None)) == "errors"
+    assert judge(Health(), Reading(1, 1.0, 0.0, None)) == "errors"  # all that was tried
+    assert judge(Health(), Reading(100, 0.05, 0.25, 1.0)) is None  # the bounds themselves
+    assert judge(Health(), Reading(100, 0.06, 0.0, None)) == "errors"
+
+
+def test_another_r_is_in_force_as_it_stands() -> None:
+    database = Database()
+    database.seconds(6, errors=50)
+    database.spec = replace(SPEC, limit_per_second=300)
+    assert database.seconds(1) == 300
+
+
+def test_a_new_controller_goes_on_from_what_it_finds() -> None:
+    found = replace(SPEC, effective_per_second=40)
+    assert Level().observe(found, None, BUSY, 0.0).rate == 40
+    assert Level().observe(replace(found, paused=True), None, BUSY, 0.0).rate is None
+    assert Level().observe(replace(found, effective_per_second=100), None, BUSY, 0.0).rate is None
+
+
+def test_paused_or_switched_off_it_stays() -> None:
+    paused = Database()
+    paused.seconds(6, errors=50)
+    paused.spec = replace(SPEC, paused=True)
+    assert paused.seconds(30) == 70
+    off = Database(replace(SPEC, health=Health(enabled=False)))
+    assert off.seconds(60, errors=100) == 100
+
+
+def test_totals_that_begin_anew_are_no_calls() -> None:
+    database = Database()
+    database.seconds(7, errors=50)
+    level = database.level.observe(SPEC, totals(3, 3), BUSY, database.now)
+    assert (level.rate, level.base) == (database.level.rate, totals(3, 3))
+
+
+def test_a_clock_that_is_set_back_begins_the_interval_anew() -> None:
+    database = Database()
+    database.seconds(6, errors=50)
+    level = database.level.observe(SPEC, database.sum, BUSY, 0.0)
+    assert (level.since, level.rate) == (0.0, 70)
+
+
+def test_reading_is_what_was_between() -> None:
+    before = DatabaseTotals(100, 1, 5.0, (90, 10, 0, 0, 0), BOUNDS)
+    after = DatabaseTotals(300, 21, 25.0, (190, 110, 0, 0, 0), BOUNDS)
+    assert read(before, after) == Reading(200, 0.1, 0.1, pytest.approx(0.091))
+    assert read(after, after) is None
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([90, 10, 0, 0, 0], 0.055),
+        ([100, 0, 0, 0, 0], 0.0095),
+        ([0, 0, 0, 0, 5], 19.5),
+        ([0, 0, 0, 0, 0], None),
+    ],
+)
+def test_percentile_is_linear_in_its_bucket(counts: list[int], expected: float | None) -> None:
+    assert percentile(counts, BOUNDS, 0.95) == (None if expected is None else pytest.approx(expected))
+
+
+def test_the_decision_tells_the_rate_and_why() -> None:
+    memory, database, decision = Memory(), totals(), None
+    for second in range(14):
+        seen = Observation(BUSY, Totals(50 * second, 0, 2.0 * second, database), 6)
+        decision, memory = decide(SPEC, seen, memory, 100.0 + second)
+        database = totals(database.calls + 50, database.errors + 25)
+    assert decision is not None
+    assert (decision.rate, decision.rate_reason) == (pytest.approx(49), "database")
+    assert decision.inputs["database_error_share"] == 0.5
+    assert decision.inputs["effective_per_second"] == decision.rate
+    share, _ = decide(
+        replace(SPEC, share_per_second=30),
+        Observation(BUSY, Totals(700, 0, 28.0, database), 6),
+        memory,
+        114.0,
+    )
+    assert (share.rate, share.rate_reason) == (30, "share")
+
+
+calls = st.tuples(st.integers(0, 200), st.floats(0, 1), st.floats(0, 2), st.booleans())
+
+
+@given(st.floats(0.01, 10_000), st.lists(calls, max_size=60))
+def test_it_stays_between_the_least_share_and_r(
+    limit: float, seconds: list[tuple[int, float, float, bool]]
+) -> None:
+    database = Database(replace(SPEC, limit_per_second=limit))
+    for number, share, wait, known in seconds:
+        rate = database.seconds(1, number, round(number * share), wait, BUSY if known else None)
+        assert min(limit, max(0.001, 0.05 * limit)) <= rate <= limit
