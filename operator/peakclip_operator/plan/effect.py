@@ -3,8 +3,8 @@
     attempt ──▶ the new workers work, and a window has passed ──▶ as promised: forget it
                                                               └─▶ in vain: back to the number before, blocked
 
-Until then nobody is added to them. Judged only where nothing else explains it: a backlog all the time, less than R, every
-new worker at work, the same R.
+Until then nobody is added to them. Judged only where nothing else explains it: a backlog all the time, less than R,
+every new worker at work, the same R.
 Worked numbers: 6 workers do 60/s and R is 100. 10 would do 100/s, so 4 more promise 40/s. They bring 2/s, less than a
 tenth: 6 again for 60 s; the next time in vain 120 s, and so on up to 15 minutes.
 """
