@@ -33,17 +33,17 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
     """Pure. `now` in epoch seconds; a clock that is set back costs what was measured in the last seconds."""
     memory = _looked(spec, observation, memory, now)
     rate, rate_reason = _in_force(spec, memory)
-    if rate != spec.effective_per_second:
+    if rate != spec.rate_per_second:
         spec = replace(spec, effective_per_second=rate)
     rates = _rates(spec, memory.counters, now)
-    memory = replace(memory, unknown=_unknown(observation, memory, rates, now))
     present = _present(spec, observation, memory, rates, now)
     need = call_for(spec, observation.lag, rates, present)
     drain = None if observation.lag is None else rates.drain  # an old one says nothing of now
     scene = Scene(drain, rate, need.backlog, observation.ready, present.start_seconds, now)
-    memory = replace(memory, trials=memory.trials.seen(spec, scene))
-    number = _number(spec, observation, need, replace(present, memory=memory))
-    replicas, memory = number.replicas, number.memory
+    unknown = _unknown(observation, memory, rates, now)
+    memory = replace(memory, unknown=unknown, trials=memory.trials.seen(spec, scene))
+    number = _number(spec, observation, need, present, memory)
+    replicas = number.replicas
     changed = present.memory.replicas != replicas
     short = need.binding == "shortfall" and need.workers > present.ceiling
     ceiling = need.workers if short else present.ceiling
@@ -55,6 +55,8 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
         changed_at=now if changed else memory.changed_at,
         on_pace_at=memory.on_pace_at if behind and not changed else now,
         at_limit=need.at_limit,
+        needs=number.needs,
+        moves=number.moves,
         trials=memory.trials.decided(spec, scene, present.workers, replicas or 0),
     )
     decision = Decision(
@@ -146,12 +148,12 @@ def _present(spec: PoolSpec, observation: Observation, memory: Memory, rates: Ra
     )
 
 
-def _number(spec: PoolSpec, observation: Observation, need: Need, present: Present) -> Bounds:
+def _number(spec: PoolSpec, observation: Observation, need: Need, present: Present, memory: Memory) -> Bounds:
     """The next number with its constraint, and with its reason where that does not follow from the need."""
-    memory, now, current = present.memory, present.now, present.workers
+    now, current = present.now, present.workers
     largest = min(current, present.ceiling)
     replicas, needs = stabilize(need.workers, largest, memory.needs, now, spec.stabilization_seconds)
-    number = Bounds(need.workers, need.binding, replace(memory, needs=needs), bounds=need.bounds)
+    number = Bounds(need.workers, need.binding, needs, memory.moves, bounds=need.bounds)
     forced = overruled(spec, observation, memory, now)
     if forced is not None:
         replicas_forced, reason, binding = forced
@@ -172,7 +174,7 @@ def _number(spec: PoolSpec, observation: Observation, need: Need, present: Prese
     stepped, limited, moves = step(spec, replicas, current, memory.moves, now)
     if limited is not None:
         number = number.bound(limited, stepped)
-    return replace(number, replicas=stepped, memory=replace(number.memory, moves=moves))
+    return replace(number, replicas=stepped, moves=moves)
 
 
 def _begins(spec: PoolSpec, observation: Observation, present: Present) -> bool:

@@ -17,7 +17,9 @@ class Bounds:
 
     replicas: int | None
     binding: str
-    memory: Memory
+    needs: Moves
+    """For the rolling maximum, with this tick's."""
+    moves: Moves
     reason: str | None = None
     """None: it follows from the need."""
     bounds: tuple[tuple[str, int], ...] = ()
