@@ -12,8 +12,10 @@ from typing import Any, cast
 from peakclip.ingest import Outcome, SoldOutError
 from peakclip.jetstream import PubAck, StoredMessage
 from peakclip.messages import Order
+from peakclip_api.board import Board
 from peakclip_api.line import Follower, Line
 from peakclip_api.sales import Sale
+from peakclip_api.wait import Wait
 
 
 class ScriptedJetStream:
@@ -115,6 +117,11 @@ class Rumour(Follower):
             raise self.fails
         if self.elsewhere:
             self._log.add_frame(1_000, self.elsewhere)
+
+
+def waits(line: Line, follower: Follower) -> Wait:
+    """Nobody tells how fast the line moves, and no wait is too long."""
+    return Wait(line, follower, Board(cast("Any", None)), None)
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):

@@ -18,11 +18,11 @@ from peakclip import messages, telemetry, tracing
 from peakclip.errors import PeakclipError
 from peakclip.ingest import Intake, IntakeUnavailableError, Outcome, SoldOutError
 from peakclip.messages import Order
-from peakclip_api.board import Board
 from peakclip_api.line import Entry, Follower, Line
 from peakclip_api.problems import Problem, key_reused, retry_later
 from peakclip_api.refusals import Refusals
 from peakclip_api.sales import Sale, check_window
+from peakclip_api.wait import Wait
 
 _FINAL: Final = (409, 410, 422)  # refusals that a client takes for the last word
 Ended = Callable[[Outcome], None]
@@ -67,11 +67,11 @@ def fingerprint(customer_id: str, sale_id: str, quantity: int) -> str:
 class Acceptor:
     """Accepts orders into the line."""
 
-    def __init__(self, intake: Intake, line: Line, follower: Follower, board: Board) -> None:
+    def __init__(self, intake: Intake, line: Line, follower: Follower, wait: Wait) -> None:
         self._intake = intake
         self._line = line
         self._follower = follower
-        self._board = board
+        self._wait = wait
         self._accept_seconds = telemetry.Gathered(telemetry.ACCEPT)
         self._in_flight: dict[str, _InFlight] = {}  # by order id
         self._in_flight_units: dict[tuple[str, str], int] = {}
@@ -182,14 +182,7 @@ class Acceptor:
     def _answer(self, order_id: str, entry: Entry | None, started: float) -> Accepted:
         self._accept_seconds.add(time.perf_counter() - started)
         position = self._line.position(entry) if entry is not None else 1
-        return Accepted(order_id, position, self.eta_seconds(position))
-
-    def eta_seconds(self, position: int) -> float | None:
-        """Until the order is in the database, at the rate now in force; None while that is unknown or zero."""
-        status = self._board.latest("orders")
-        if status is None or status.paused or status.effective_per_second <= 0:
-            return None
-        return round(position / status.effective_per_second, 2)
+        return Accepted(order_id, position, self._wait.seconds(position))
 
     async def _accepted_elsewhere(self, order_id: str, refusal: Problem) -> Entry:
         """The order, if another process has accepted it: who has bought is never told that it is sold out.
@@ -242,7 +235,8 @@ class Acceptor:
     def _put_in_line(
         self, sale: Sale, order_id: str, customer_id: str, quantity: int, print_: str, ended: Ended
     ) -> None:
-        """Hands a new order over to group commit. Raises Problem outside window and limit, and SoldOutError."""
+        """Hands a new order over to group commit. Raises Problem outside window, limit and longest wait, and
+        SoldOutError."""
         now = time.time()
         check_window(sale, now)
         buyer = (sale.sale_id, customer_id)
@@ -256,6 +250,8 @@ class Acceptor:
         )
 
     def _hand_over(self, order: Order, ended: Ended) -> None:
+        self._wait.check(len(self._in_flight))
+
         def landed(outcome: Outcome) -> None:
             self._landed(order)
             ended(outcome)

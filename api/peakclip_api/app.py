@@ -47,6 +47,7 @@ from peakclip_api.settings import ApiSettings
 from peakclip_api.stock import Stock
 from peakclip_api.traced import traced
 from peakclip_api.trail import Trail
+from peakclip_api.wait import Wait
 
 
 def create_app(settings: ApiSettings, service: Service) -> web.Application:
@@ -80,7 +81,8 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             service.check("order log", follower.caught_up.is_set)
             board = Board(js)
             intake = Intake(js, lambda seq, stored: acceptor.stored(seq, stored))
-            acceptor = Acceptor(intake, line, follower, board)
+            wait = Wait(line, follower, board, settings.longest_wait_seconds)
+            acceptor = Acceptor(intake, line, follower, wait)
             app[keys.JS], app[keys.POOL] = js, pool
             app[keys.LINE], app[keys.FOLLOWER], app[keys.BOARD], app[keys.INTAKE] = (
                 line,
@@ -93,7 +95,7 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             app[keys.STOCK] = Stock(js, pool, app[keys.SALES])
             app[keys.BOOKABLE] = Bookable(pool, time.monotonic)
             app[keys.ACCEPTOR] = acceptor
-            app[keys.LOOKUP] = Lookup(pool, line, follower, acceptor.eta_seconds)
+            app[keys.LOOKUP] = Lookup(pool, line, follower, wait.seconds)
             await _open_streams(app, js, service)
             await board.start()
             stack.push_async_callback(board.stop)

@@ -130,6 +130,11 @@ class Line:
         self._frames = {seq: count for seq, count in self._frames.items() if seq > relayed_seq}
         self.drained = max(self.drained, self.total - sum(self._frames.values()) - queued)
 
+    @property
+    def waiting(self) -> int:
+        """Orders that have not certainly left the line."""
+        return self.total - self.drained
+
     def position(self, entry: Entry) -> int:
         """Place in line: 1 is next."""
         return max(1, entry.ordinal - self.drained)

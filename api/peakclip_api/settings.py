@@ -36,6 +36,10 @@ class ApiSettings(Settings):
     express_lane: bool = True
     """Accept ordinary orders without aiohttp's request handling (peakclip_api/express.py)."""
 
+    longest_wait_seconds: float | None = pydantic.Field(default=None, gt=0)
+    """An order that would wait in line for longer, at the rate now in force, is refused with 429, and `Retry-After`
+    says when it would not. Absent: every order is accepted, however long the line."""
+
     remembered_orders: int = pydantic.Field(default=200_000, ge=1_000)
     """Orders kept in memory for repeats and places in line, beyond those still queued. About 0.5 KB each."""
 

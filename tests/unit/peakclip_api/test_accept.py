@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
 import pytest
-from fakes import SALE, HeldIntake, Rumour
+from fakes import SALE, HeldIntake, Rumour, waits
 
 from peakclip.errors import OutcomeUnknownError, UnavailableError
 from peakclip.ingest import IntakeUnavailableError, SoldOutError
+from peakclip.messages import PoolStatus
 from peakclip_api.accept import Accepted, Acceptor, fingerprint
 from peakclip_api.board import Board
 from peakclip_api.line import Line
 from peakclip_api.problems import Problem
 from peakclip_api.sales import check_window
+from peakclip_api.wait import Wait
 
 
 class Desk:
@@ -24,7 +27,9 @@ class Desk:
         self.intake = HeldIntake()
         self.line = Line(keep=1_000)
         self.rumour = Rumour(self.line)
-        self.acceptor = Acceptor(cast("Any", self.intake), self.line, self.rumour, Board(cast("Any", None)))
+        self.acceptor = Acceptor(
+            cast("Any", self.intake), self.line, self.rumour, waits(self.line, self.rumour)
+        )
 
     async def ask(
         self, key: str = "k1", *, customer: str = "c1", quantity: int = 1
@@ -197,3 +202,70 @@ async def test_an_order_that_the_log_shows_before_its_answer_counts_once_against
     await desk.stored(1)
     assert (await second).position == 2
     assert kind(await desk.ask("k4")) == "limit-reached"
+
+
+class Watched(Board):
+    """A board on which the pool drains at this rate."""
+
+    def __init__(self, effective: float | None, *, paused: bool = False) -> None:
+        super().__init__(cast("Any", None))
+        self.status = None if effective is None else status_of(effective, paused)
+
+    def latest(self, pool: str) -> PoolStatus | None:
+        return self.status
+
+
+def status_of(effective: float, paused: bool) -> PoolStatus:
+    unknown: dict[str, Any] = dict.fromkeys(PoolStatus.__struct_fields__)
+    known = {"effective_per_second": effective, "paused": paused}
+    return PoolStatus(**{**unknown, **known})
+
+
+def watched(effective: float | None, *, paused: bool = False, longest: float | None = 10.0) -> Desk:
+    desk = Desk()
+    wait = Wait(desk.line, desk.rumour, Watched(effective, paused=paused), longest)
+    desk.acceptor = Acceptor(cast("Any", desk.intake), desk.line, desk.rumour, wait)
+    return desk
+
+
+async def test_who_would_wait_too_long_is_told_when_to_come_again() -> None:
+    """At 2/s twenty orders are 10 s; the one after them would wait for 10.5 s."""
+    desk = watched(2.0)
+    for number in range(20):
+        await desk.ask(f"k{number}", customer=f"c{number}")
+        if number < 12:  # the others are in flight, and count all the same
+            await desk.stored(number)
+    refused = await desk.ask("late", customer="late")
+    failure = refused.exception()
+    assert isinstance(failure, Problem)
+    assert (failure.status, failure.kind, failure.headers) == (429, "line-too-long", {"Retry-After": "1"})
+    assert len(desk.intake.taken) == 20
+    again = await desk.ask("k3", customer="c3")
+    assert again.result().order_id == desk.intake.taken[3][0].order_id  # who is in line stays in line
+    desk.line.measured(relayed_seq=99, queued=3)
+    welcome = await desk.ask("late", customer="late")
+    await desk.stored(20)
+    assert welcome.result().status == "queued"
+
+
+async def test_a_line_that_lets_nobody_in_is_still_measured() -> None:
+    desk = watched(2.0, longest=0.1)
+    before = desk.rumour._asked_at
+    assert kind(await desk.ask("k1")) == "line-too-long"
+    assert desk.rumour._asked_at > before
+
+
+@pytest.mark.parametrize(
+    "desk",
+    [
+        lambda: watched(None),
+        lambda: watched(2.0, paused=True),
+        lambda: watched(0.0),
+        lambda: watched(2.0, longest=None),
+    ],
+)
+async def test_an_unknown_wait_refuses_nobody(desk: Callable[[], Desk]) -> None:
+    this = desk()
+    for number in range(40):
+        await this.ask(f"k{number}", customer=f"c{number}")
+    assert len(this.intake.taken) == 40

@@ -7,14 +7,13 @@ from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
-from fakes import SALE, HeldIntake, Rumour
+from fakes import SALE, HeldIntake, Rumour, waits
 
 from peakclip import messages
 from peakclip.errors import UnavailableError
 from peakclip.ingest import IntakeUnavailableError
 from peakclip.messages import Booking, Order
 from peakclip_api.accept import Accepted, Acceptor
-from peakclip_api.board import Board
 from peakclip_api.line import Line
 from peakclip_api.problems import Problem, invalid
 
@@ -24,7 +23,9 @@ class Desk:
         self.intake = HeldIntake()
         self.line = Line(keep=1_000)
         self.rumour = Rumour(self.line)
-        self.acceptor = Acceptor(cast("Any", self.intake), self.line, self.rumour, Board(cast("Any", None)))
+        self.acceptor = Acceptor(
+            cast("Any", self.intake), self.line, self.rumour, waits(self.line, self.rumour)
+        )
         self.checked: list[str] = []
         self.refuses = False
 

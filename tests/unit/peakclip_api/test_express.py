@@ -11,7 +11,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 from aiohttp import web
-from fakes import SALE, HeldIntake, Rumour
+from fakes import SALE, HeldIntake, Rumour, waits
 from support import until
 
 from peakclip.errors import UnavailableError
@@ -19,7 +19,6 @@ from peakclip.ingest import IntakeUnavailableError, Outcome, SoldOutError
 from peakclip.service import Service
 from peakclip_api.accept import Acceptor
 from peakclip_api.auth import Credential
-from peakclip_api.board import Board
 from peakclip_api.express import ExpressLane, OrderConnection
 from peakclip_api.line import Line
 
@@ -95,8 +94,9 @@ class Shop:
         self.intake = HeldIntake()
         self.line = Line(keep=1_000)
         self.rumour = Rumour(self.line)
-        board = Board(cast("Any", None))
-        self.acceptor = Acceptor(cast("Any", self.intake), self.line, self.rumour, board)
+        self.acceptor = Acceptor(
+            cast("Any", self.intake), self.line, self.rumour, waits(self.line, self.rumour)
+        )
         closed = replace(SALE, sale_id="closed", closes=SALE.opens + 1)
         foreign = replace(SALE, sale_id="foreign", tenant="t2")
         sales = Known({"s1": SALE, "closed": closed, "foreign": foreign})
