@@ -269,11 +269,11 @@ async def tell_rate(api: Api, js: JetStream, rate: float) -> None:
         None,
         None,
     )
-    acceptor = api.app[keys.ACCEPTOR]
+    board = api.app[keys.BOARD]
 
     async def heard() -> bool:
         await js.publish_core("peakclip.status.orders", encode(status))
-        return acceptor.eta_seconds(1) is not None
+        return board.latest("orders") is not None
 
     await until(heard)
 
@@ -406,3 +406,24 @@ async def test_a_process_waits_for_streams_that_are_made_one_by_one(
     assert not done, starting.exception()
     await streams.ensure(js)
     assert await asyncio.wait_for(starting, 20) == 202
+
+
+@pytest.mark.parametrize("express_lane", [True, False])
+async def test_who_would_wait_too_long_is_told_when_to_come_again(
+    js: JetStream, database: Any, nats_url: str, fresh_database_url: str, express_lane: bool
+) -> None:
+    """At 2/s five orders are 2.5 s; the sixth would wait for 3 s. Who is in line is never turned away."""
+    await store_keys(database)
+    settings = {"express_lane": express_lane, "longest_wait_seconds": 2.5}
+    async with api_process(nats_url, fresh_database_url, **settings) as api:
+        sale = await api.sale(stock=50)
+        await tell_rate(api, js, 2.0)
+        for number in range(5):
+            assert (await api.order(sale, f"c{number}", key=f"k{number}")).status == 202
+        refused = await api.order(sale, "c5", key="k5")
+        assert (refused.status, refused.kind, refused.headers["Retry-After"]) == (429, "line-too-long", "1")
+        assert (await api.order(sale, "c4", key="k4")).status == 202
+        assert len(await stored_orders(js)) == 5
+        await tell_rate(api, js, 4.0)
+        await until(lambda: api.app[keys.BOARD].latest("orders").effective_per_second == 4.0)
+        assert (await api.order(sale, "c5", key="k5")).status == 202
