@@ -71,8 +71,9 @@ def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) ->
     # Without a history of arrivals (after a start or a gap) a backlog may be the beginning of a burst.
     at_limit = backlog and (at_limit or demand is None or demand >= limit)
     if demand is None and not at_limit:
-        somebody = max(1 if lag.total else 0, min(current, ceiling))
-        return Need(somebody, "demand", backlog=backlog, at_limit=False)
+        first = min(spec.activation_replicas, ceiling) if lag.total and current == 0 else 0
+        somebody = max(1 if lag.total else 0, first, min(current, ceiling))
+        return Need(somebody, "demand", backlog=backlog, at_limit=False, bounds=(("demand", somebody),))
     want = limit if at_limit or demand is None else min(limit, demand)
     exact = want * (1 + spec.spare) / rates.per_worker
     beyond = exact > spec.max_replicas * (1 + spec.tolerance)
