@@ -3,8 +3,9 @@
     attempt ──▶ the new workers work, and a window has passed ──▶ as promised: forget it
                                                               └─▶ in vain: back to the number before, blocked
 
-Until then nobody is added to them. Judged only where nothing else explains it: a backlog all the time, less than R,
-every new worker at work, the same R.
+Until then there are at most twice as many as before: workers who starve each other look slower the more there are, and
+call for ever more. Judged only where nothing else explains it: a backlog all the time, less than R, every new worker at
+work, the same R.
 Worked numbers: 6 workers do 60/s and R is 100. 10 would do 100/s, so 4 more promise 40/s. They bring 2/s, less than a
 tenth: 6 again for 60 s; the next time in vain 120 s, and so on up to 15 minutes.
 """
@@ -61,7 +62,8 @@ class Trials:
         """The number that is not to be exceeded now, with its name: what was in vain, or what is being tried."""
         if self.most is not None and now < self.until:
             return "ineffective", self.most
-        return None if self.attempt is None else ("trial", self.attempt.after)
+        attempt = self.attempt
+        return None if attempt is None else ("trial", max(attempt.after, 2 * attempt.before))
 
     def seen(self, spec: PoolSpec, scene: Scene) -> Trials:
         """Before the decision: what has become of the attempt."""
@@ -98,8 +100,10 @@ class Trials:
         """After the decision: a scale-up is an attempt if it is known what there was before it."""
         if after < before:
             return replace(self, attempt=None)
-        if after == before or self.attempt is not None or not spec.effect.enabled:
+        if after == before or not spec.effect.enabled:
             return self
+        if self.attempt is not None:
+            return replace(self, attempt=replace(self.attempt, at=scene.now, after=after))
         full = self.full_since is not None and scene.now - self.full_since >= spec.panic_window_seconds
         if not full or not before or scene.drain is None or scene.drain >= ON_PACE * scene.rate:
             return self
