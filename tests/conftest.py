@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import hypothesis
 import pytest
 
 from peakclip import streams
@@ -23,6 +24,11 @@ from peakclip.jetstream import JetStream
 from peakclip.local.folder import temporary
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
+
+# For `make mutation`, which runs the tests some thousand times: fewer examples, and the same ones each time.
+hypothesis.settings.register_profile(
+    "mutation", max_examples=10, derandomize=True, deadline=None, database=None
+)
 
 _STORE_NOT_CREATED = 10049
 _TEMPLATE = "peakclip_template"
