@@ -84,17 +84,16 @@ class Trials:
         if scene.ready is not None and scene.ready < attempt.after:
             patience = attempt.at + _LONGEST_STARTS * scene.start_seconds + spec.panic_window_seconds
             return trials if scene.now < patience else replace(trials, attempt=None)
-        return trials.judged(spec, attempt, scene)
+        return trials.judged(spec, attempt, scene.drain, scene.now)
 
-    def judged(self, spec: PoolSpec, attempt: Attempt, scene: Scene) -> Trials:
-        drain = scene.drain or 0.0
-        promised = min(scene.rate, attempt.drain / attempt.before * attempt.after) - attempt.drain
+    def judged(self, spec: PoolSpec, attempt: Attempt, drain: float, now: float) -> Trials:
+        promised = min(attempt.rate, attempt.drain / attempt.before * attempt.after) - attempt.drain
         gained = drain - attempt.drain
-        if drain >= ON_PACE * scene.rate or gained >= spec.effect.least_share * promised:
+        if drain >= ON_PACE * attempt.rate or gained >= spec.effect.least_share * promised:
             return Trials(full_since=self.full_since)
         doubled = max(spec.effect.block_seconds, 2 * self.block_seconds)
         block = min(spec.effect.longest_block_seconds, doubled)
-        return Trials(None, attempt.before, scene.now + block, block, self.full_since)
+        return Trials(None, attempt.before, now + block, block, self.full_since)
 
     def decided(self, spec: PoolSpec, scene: Scene, before: int, after: int) -> Trials:
         """After the decision: a scale-up is an attempt if it is known what there was before it."""

@@ -24,6 +24,7 @@ def test_in_vain_is_taken_back_and_blocked() -> None:
     assert (trials.attempt, trials.most, trials.until, trials.block_seconds) == (None, 6, 168.0, 60.0)
     assert trials.bound(167.9) == ("ineffective", 6)
     assert trials.bound(168.0) is None
+    assert trials.full_since == 50.0  # the backlog goes on
 
 
 def test_a_tenth_of_what_was_promised_is_enough() -> None:
@@ -51,7 +52,12 @@ def test_no_verdict_before_it_can_be_known(early: Scene) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [scene(108.0, rate=80.0), scene(112.0, ready=9), scene(99.0)],
+    [
+        scene(108.0, rate=80.0),
+        scene(111.0, ready=9),
+        scene(126.0, ready=9, start_seconds=4.0),
+        scene(99.0),
+    ],
 )
 def test_no_verdict_where_something_else_explains_it(other: Scene) -> None:
     trials = TRIED.seen(SPEC, other)
@@ -80,7 +86,8 @@ def test_an_attempt_needs_a_before() -> None:
     assert full.decided(SPEC, scene(100.0), 6, 10).attempt == Attempt(100.0, 6, 10, 60.0, 100.0)
     assert full.decided(SPEC, scene(95.9), 6, 10).attempt is None  # the window still shows the time before
     assert full.decided(SPEC, scene(100.0, None), 6, 10).attempt is None
-    assert full.decided(SPEC, scene(100.0, 99.0), 6, 10).attempt is None
+    assert full.decided(SPEC, scene(100.0, 98.0), 6, 10).attempt is None  # at R
+    assert full.decided(SPEC, scene(96.0), 6, 10).attempt is not None
     assert full.decided(SPEC, scene(100.0), 0, 10).attempt is None
     assert full.decided(SPEC, scene(100.0), 6, 6).attempt is None
     assert Trials().decided(SPEC, scene(100.0), 6, 10).attempt is None

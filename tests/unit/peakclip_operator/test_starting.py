@@ -10,6 +10,11 @@ def test_who_was_waited_for_longest_comes_first() -> None:
     assert (starts.took, starts.waiting, starts.seconds) == ((2.0, 4.0), (), 3.0)
 
 
+def test_nobody_has_come_before_somebody_works() -> None:
+    starts = Starts().observe(3, 1, 10.0).observe(3, 1, 11.0).observe(3, 1, 12.0)
+    assert (starts.took, starts.waiting) == ((), (10.0, 10.0))
+
+
 def test_unknown_is_none_and_keeps_what_was_learnt() -> None:
     assert Starts().seconds is None
     starts = Starts(took=(2.0,)).observe(None, 3, 1.0)
