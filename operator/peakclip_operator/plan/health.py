@@ -6,7 +6,11 @@ R again. The wait for the limiter is in none of the numbers, so throttling is ne
 
 from __future__ import annotations
 
+import operator
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from peakclip_operator.plan.observation import DatabaseTotals, Lag
 from peakclip_operator.plan.spec import Health, PoolSpec
@@ -20,11 +24,15 @@ class Reading:
     """What the database did in one interval."""
 
     calls: int
-    error_share: float
+    errors: int
     wait_seconds: float
     """Mean wait for a connection."""
     p95_seconds: float | None
     """None: no call was timed."""
+
+    @property
+    def error_share(self) -> float:
+        return self.errors / self.calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +79,12 @@ class Level:
 def read(before: DatabaseTotals, after: DatabaseTotals) -> Reading | None:
     """None without a call in between."""
     calls = after.calls - before.calls
-    if calls <= 0:
+    if calls == 0:
         return None
-    counts = [new - old for old, new in zip(before.took, after.took, strict=True)]
+    counts = list(map(operator.sub, after.took, before.took))
     return Reading(
         calls=calls,
-        error_share=(after.errors - before.errors) / calls,
+        errors=after.errors - before.errors,
         wait_seconds=(after.wait_seconds - before.wait_seconds) / calls,
         p95_seconds=percentile(counts, after.bounds, 0.95),
     )
@@ -84,8 +92,7 @@ def read(before: DatabaseTotals, after: DatabaseTotals) -> Reading | None:
 
 def judge(health: Health, reading: Reading) -> str | None:
     """What is wrong, if anything."""
-    errors = reading.error_share * reading.calls
-    enough = errors >= _FEW_ERRORS - 0.5 or reading.error_share > 1 - 1e-9
+    enough = reading.errors >= _FEW_ERRORS or reading.errors == reading.calls
     if enough and reading.error_share > health.most_error_share:
         return "errors"
     if reading.wait_seconds > health.most_wait_seconds:
@@ -95,31 +102,28 @@ def judge(health: Health, reading: Reading) -> str | None:
     return None
 
 
-def percentile(counts: list[int], bounds: tuple[float, ...], share: float) -> float | None:
-    """From a histogram, linear within its bucket; above the last bound: twice that bound. None when it is empty.
+def percentile(counts: Sequence[int], bounds: tuple[float, ...], share: float) -> float | None:
+    """From a histogram, linear within its bucket; the one above the last bound ends at twice that. None: it is empty.
 
     Worked number: 90 up to 0.1 s and 10 up to 0.2 s: the 95th of a hundred is in the middle of the second, 0.15 s.
     """
-    total = sum(counts)
-    if total <= 0:
+    if not any(counts):
         return None
-    wanted, below = share * total, 0
-    low = 0.0
-    for count, high in zip(counts, (*bounds, 2 * bounds[-1]), strict=True):
-        if count > 0 and below + count >= wanted:
-            return low + (high - low) * (wanted - below) / count
-        below, low = below + count, high
-    return 2 * bounds[-1]
+    sums, edges = list(accumulate(counts)), (0.0, *bounds, 2 * bounds[-1])
+    wanted = share * sums[-1]
+    bucket = bisect_left(sums, wanted)
+    missing = sums[bucket] - wanted
+    return edges[bucket + 1] - (edges[bucket + 1] - edges[bucket]) * missing / counts[bucket]
 
 
 def _found(spec: PoolSpec) -> float | None:
     """What an earlier controller had lowered the rate to: a new one goes on from there."""
     effective = spec.effective_per_second
-    found = effective is not None and not spec.paused and 0 < effective < spec.limit_per_second
-    return effective if found else None
+    lowered = bool(effective) and spec.rate_per_second < spec.limit_per_second
+    return effective if lowered and not spec.paused else None
 
 
 def _begins_anew(base: DatabaseTotals | None, totals: DatabaseTotals | None) -> bool:
-    if base is None or totals is None:
-        return base is None and totals is not None
-    return totals.calls < base.calls or totals.bounds != base.bounds
+    if totals is None:
+        return False
+    return base is None or totals.calls < base.calls or totals.bounds != base.bounds

@@ -89,11 +89,11 @@ def test_unknown_changes_nothing_and_an_empty_queue_lets_it_rise() -> None:
 
 
 def test_one_error_among_many_calls_or_alone_at_a_slow_rate_is_told_apart() -> None:
-    assert judge(Health(), Reading(3, 1 / 3, 0.0, None)) is None
-    assert judge(Health(), Reading(3, 2 / 3, 0.0, None)) == "errors"
-    assert judge(Health(), Reading(1, 1.0, 0.0, None)) == "errors"  # all that was tried
-    assert judge(Health(), Reading(100, 0.05, 0.25, 1.0)) is None  # the bounds themselves
-    assert judge(Health(), Reading(100, 0.06, 0.0, None)) == "errors"
+    assert judge(Health(), Reading(3, 1, 0.0, None)) is None
+    assert judge(Health(), Reading(3, 2, 0.0, None)) == "errors"
+    assert judge(Health(), Reading(1, 1, 0.0, None)) == "errors"  # all that was tried
+    assert judge(Health(), Reading(100, 5, 0.25, 1.0)) is None  # the bounds themselves
+    assert judge(Health(), Reading(100, 6, 0.0, None)) == "errors"
 
 
 def test_another_r_is_in_force_as_it_stands() -> None:
@@ -107,7 +107,17 @@ def test_a_new_controller_goes_on_from_what_it_finds() -> None:
     found = replace(SPEC, effective_per_second=40)
     assert Level().observe(found, None, BUSY, 0.0).rate == 40
     assert Level().observe(replace(found, paused=True), None, BUSY, 0.0).rate is None
-    assert Level().observe(replace(found, effective_per_second=100), None, BUSY, 0.0).rate is None
+    for other in (100, 120, 0, None):
+        assert Level().observe(replace(found, effective_per_second=other), None, BUSY, 0.0).rate is None
+    assert Level().observe(replace(found, effective_per_second=0.5), None, BUSY, 0.0).rate == 0.5
+
+
+def test_another_r_is_not_what_an_earlier_controller_left() -> None:
+    level = Level().observe(SPEC, None, BUSY, 0.0)
+    other = replace(
+        SPEC, limit_per_second=300, effective_per_second=100
+    )  # the pace of before, on its way out
+    assert level.observe(other, None, BUSY, 1.0).rate is None
 
 
 def test_paused_or_switched_off_it_stays() -> None:
@@ -117,6 +127,7 @@ def test_paused_or_switched_off_it_stays() -> None:
     assert paused.seconds(30) == 70
     off = Database(replace(SPEC, health=Health(enabled=False)))
     assert off.seconds(60, errors=100) == 100
+    assert off.level == Level(100.0)
 
 
 def test_totals_that_begin_anew_are_no_calls() -> None:
@@ -136,8 +147,26 @@ def test_a_clock_that_is_set_back_begins_the_interval_anew() -> None:
 def test_reading_is_what_was_between() -> None:
     before = DatabaseTotals(100, 1, 5.0, (90, 10, 0, 0, 0), BOUNDS)
     after = DatabaseTotals(300, 21, 25.0, (190, 110, 0, 0, 0), BOUNDS)
-    assert read(before, after) == Reading(200, 0.1, 0.1, pytest.approx(0.091))
+    assert read(before, after) == Reading(200, 20, 0.1, pytest.approx(0.091))
     assert read(after, after) is None
+    one = DatabaseTotals(101, 2, 5.5, (91, 10, 0, 0, 0), BOUNDS)
+    assert read(before, one) == Reading(1, 1, 0.5, pytest.approx(0.0095))
+
+
+def test_one_word_of_the_database_is_no_reading() -> None:
+    """The interval begins with the first totals, and one that ends without any says nothing."""
+    level = Level()
+    for second in range(7):
+        level = level.observe(SPEC, None, BUSY, 100.0 + second)
+    level = level.observe(SPEC, totals(500, 500), BUSY, 107.0)
+    assert (level.since, level.rate) == (107.0, None)
+    level = level.observe(SPEC, totals(500, 500), BUSY, 107.0)
+    assert level.since == 107.0
+    level = level.observe(SPEC, None, BUSY, 112.0)
+    assert (level.base, level.reading, level.rate) == (None, None, None)
+    other = replace(totals(900, 500), bounds=(1.0,), took=(900, 0))
+    level = level.observe(SPEC, totals(600, 500), BUSY, 113.0).observe(SPEC, other, BUSY, 119.0)
+    assert (level.base, level.since, level.rate) == (other, 119.0, None)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +175,9 @@ def test_reading_is_what_was_between() -> None:
         ([90, 10, 0, 0, 0], 0.055),
         ([100, 0, 0, 0, 0], 0.0095),
         ([0, 0, 0, 0, 5], 19.5),
+        ([1, 0, 0, 0, 0], 0.0095),
+        ([19, 0, 1, 0, 0], 0.01),  # nineteen of twenty are the ninety-five of a hundred
+        ([0, 1, 0, 0, 1], 19.0),
         ([0, 0, 0, 0, 0], None),
     ],
 )
