@@ -197,6 +197,7 @@ def _rates(spec: PoolSpec, counters: Counters, now: float) -> Rates:
         arrival=counters.arrivals.rate(spec.panic_window_seconds, now),
         stable_arrival=counters.stable_arrival(spec, now),
         recent_arrival=counters.arrivals.rate(spec.forecast_window_seconds, now),
+        seen_seconds=counters.arrivals.covers_seconds,
         drain=counters.finished.rate(spec.panic_window_seconds, now),
         per_worker=spec.batch * (counters.speed.value or 1 / spec.prior_batch_seconds),
     )

@@ -21,6 +21,8 @@ class Rates:
     """Over the panic window."""
     stable_arrival: float | None
     recent_arrival: float | None
+    seen_seconds: float
+    """How much of the panic window has been seen."""
     drain: float | None
     per_worker: float
 
@@ -134,11 +136,14 @@ def _arrival(spec: PoolSpec, waiting: int, backlog: bool, rates: Rates) -> tuple
     far less, when something waits, or when the longer one has not been seen yet. A burst that has just begun looks
     three times smaller over six seconds than over two. Those count, too, once more waits than R does within them.
     Worked number: 230 orders in the first second are 38/s over 6 s, for three workers; over 2 s they are 115/s, and
-    call for all that R = 100 needs.
+    call for all that R = 100 needs. Where nothing waits there is time to see half of the shorter window first: after a
+    start or a gap one noisy second would add workers.
     """
     stable, short = rates.stable_arrival, rates.arrival
     if short is None or rates.recent_arrival is None:
         return True, short
+    if not backlog and rates.seen_seconds < spec.panic_window_seconds / 2:
+        return True, None
     if stable is not None and not backlog:
         if stable / spec.panic_threshold < short < stable * spec.panic_threshold:
             return False, stable

@@ -270,5 +270,5 @@ def test_a_clock_that_is_set_back_holds_up_neither_the_way_up_nor_the_way_down(
     assert (pool.replicas, pool.words[1]) == (4, "scale-up-limit")
     pool.see(then, 4, measured)
     pool.now -= 3600
-    pool.see(then, 24, measured)
+    pool.see(then, 32, measured)
     assert pool.replicas == replicas
