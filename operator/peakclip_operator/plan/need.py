@@ -145,7 +145,11 @@ def _arrival(spec: PoolSpec, waiting: int, backlog: bool, rates: Rates) -> tuple
     if not backlog and rates.seen_seconds < spec.panic_window_seconds / 2:
         return True, None
     if stable is not None and not backlog:
-        if stable / spec.panic_threshold < short < stable * spec.panic_threshold:
+        # Three standard deviations of what arrives by chance: at 0.4/s six seconds hold 0 to 7, and all of it is calm.
+        chance = 3 * math.sqrt(stable / spec.panic_window_seconds)
+        most = max(stable * spec.panic_threshold, stable + chance)
+        least = min(stable / spec.panic_threshold, stable - chance)
+        if short and least <= short <= most:
             return False, stable
         return short > stable, short
     sudden = waiting > spec.rate_per_second * spec.forecast_window_seconds
