@@ -8,6 +8,7 @@ from peakclip_operator.plan.observation import Lag, Observation, Totals
 from peakclip_operator.plan.spec import PoolSpec
 from peakclip_operator.plan.windows import Series
 
+_FULL = 0.8  # batches that hold this share of what they could are full
 _STABLE_SAMPLES = 30  # in the longer window
 _SETTLE_SECONDS = 3.0  # from a new batch size to telemetry of nothing else: the fence, a word, a tick
 
@@ -38,14 +39,16 @@ class Work:
         return batches[0] / busy[0]
 
     def observe(self, spec: PoolSpec, totals: Totals, now: float) -> Work:
-        """What was done while the size of the batches changed is left out, since nobody knows in which size."""
+        """What was done while the size of the batches changed is left out, since nobody knows in which size. So are
+        batches that were not full: they take as long as full ones, and workers who find little to do would look slow,
+        call for company and find even less."""
         settled_at = self.settled_at
         if self.batch not in (None, spec.batch):
             settled_at = now + _SETTLE_SECONDS
         before = self.seen or totals
         attempts = max(0, totals.finished + totals.failed - before.finished - before.failed)
         busy_seconds = max(0.0, totals.busy_seconds - before.busy_seconds)
-        if now < settled_at:
+        if now < settled_at or _half_empty(spec, attempts, before, totals):
             attempts, busy_seconds = 0, 0.0
         keep, gap = spec.longest_window_seconds, spec.gap_seconds
         return Work(
@@ -55,6 +58,12 @@ class Work:
             batch=spec.batch,
             settled_at=settled_at,
         )
+
+
+def _half_empty(spec: PoolSpec, attempts: int, before: Totals, totals: Totals) -> bool:
+    if before.batches is None or totals.batches is None:
+        return False
+    return attempts < _FULL * spec.batch * (totals.batches - before.batches)
 
 
 @dataclass(frozen=True, slots=True)

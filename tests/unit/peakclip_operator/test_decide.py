@@ -206,6 +206,26 @@ def test_a_change_of_the_batch_size_is_not_taken_for_a_change_of_speed() -> None
         assert 6 <= decision.replicas <= 7
 
 
+def test_batches_that_are_not_full_make_no_worker_slow() -> None:
+    """Up to four go together, in the time of one. Workers who find one at a time are as fast as before."""
+    spec, memory, finished, batches, busy = replace(SPEC, limit_per_second=400, batch=4), idle(), 0, 0, 0.0
+    measured = []
+    for tick in range(1, 41):
+        filled = 4 if tick <= 20 else 1
+        finished, batches, busy = finished + 44 * filled, batches + 44, busy + 2.0
+        totals = Totals(finished, 0, busy, batches)
+        decision, memory = decide(spec, seen(3, stored=finished + 3, totals=totals), memory, 20 + tick * 0.5)
+        measured.append(decision.inputs["per_worker_per_second"])
+    assert measured[18:] == [pytest.approx(88)] * 22
+    totals = replace(totals, batches=None)  # who does not tell is taken at his word
+    for tick in range(41, 61):
+        totals = replace(totals, finished=totals.finished + 44, busy_seconds=totals.busy_seconds + 2.0)
+        decision, memory = decide(
+            spec, seen(3, stored=totals.finished + 3, totals=totals), memory, 20 + tick * 0.5
+        )
+    assert decision.inputs["per_worker_per_second"] == pytest.approx(22)
+
+
 specs = st.builds(
     lambda limit, effective, low, more, prior: PoolSpec(
         limit_per_second=limit,
