@@ -53,6 +53,33 @@ def test_what_the_longest_window_does_not_need_is_dropped() -> None:
     assert made.growth(60, 499) == (60.0, 60.0)
 
 
+def test_exactly_the_window_is_kept_and_exactly_the_gap_is_none() -> None:
+    assert series((0, 0), (5, 1), (10, 2), (15, 3), keep=10).samples == ((5, 1), (10, 2), (15, 3))
+    assert series((0, 0), (4, 1), (8, 2), (13, 3), keep=10).samples == ((0, 0), (4, 1), (8, 2), (13, 3))
+    assert series((0, 0), (5.1, 1)).samples == ((5.1, 1),)
+    assert series((0, 0), (20, 1), keep=10, gap=30).samples == ((0, 0), (20, 1))
+
+
+def test_a_second_value_of_the_same_moment_is_left_out() -> None:
+    assert series((0, 0), (1, 5), (1, 6)).samples == ((0, 0), (1, 5))
+
+
+def test_of_samples_close_together_the_newest_stays() -> None:
+    made = Series()
+    for at in range(10):
+        made = made.add(at, at * 10.0, keep_seconds=60, gap_seconds=5, apart_seconds=3)
+        assert made.samples[-1] == (at, at * 10.0)
+        assert made.samples[0] == (0, 0.0)
+    assert made.samples == ((0, 0.0), (3, 30.0), (6, 60.0), (9, 90.0))
+    assert made.covers_seconds == 9
+    assert Series().covers_seconds == 0
+
+
+def test_growth_begins_at_nothing() -> None:
+    made = Series().grow(1, 5.0, keep_seconds=60, gap_seconds=5).grow(2, 2.5, keep_seconds=60, gap_seconds=5)
+    assert made.samples == ((1, 5.0), (2, 7.5))
+
+
 @given(
     st.lists(st.tuples(st.floats(0.1, 8), st.integers(-50, 500)), min_size=1, max_size=50), st.floats(1, 60)
 )
