@@ -32,8 +32,8 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     drain_per_second: float | None
     effective_per_second: float
     burst: int | None
-    workers_current: int
-    workers_desired: int
+    workers_current: int | None
+    workers_desired: int | None
     starts_max_sliding_second: int | None
     failed_total: int
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -48,8 +48,29 @@ class ExpiryDue(msgspec.Struct, frozen=True, gc=False):
     expires_at: EpochSeconds
 
 
+# Upper bounds, in seconds, of the histogram in `DatabaseWord`: the same in all workers, so that theirs can be added up.
+# Finest around a second, which is where the trouble begins; above the last one: one bucket more.
+DATABASE_BOUNDS: Final = (
+    *(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0),
+)
+
+
+class DatabaseWord(msgspec.Struct, frozen=True):
+    """How the database answered a worker. Totals since its start."""
+
+    calls: int  # statements that were tried, each a transaction of its own
+    errors: int  # of these, what the database did not do: away, unfit or too late; not what it refused for its content
+    wait_seconds: float  # until there was a connection, or until it was clear that there is none
+    took: tuple[
+        int, ...
+    ]  # answers, and waits for one in vain, by their time with a connection: DATABASE_BOUNDS
+
+
 class WorkerTelemetry(msgspec.Struct, frozen=True):
-    """What a worker says of itself once a second on `peakclip.telemetry.<pool>.<worker>`. Totals since its start."""
+    """What a worker says of itself once a second on `peakclip.telemetry.<pool>.<worker>`. Totals since its start.
+
+    `at - since` is the worker's age, whatever its clock says: both are of one clock that goes on evenly.
+    """
 
     worker: str
     pool: str
@@ -68,6 +89,11 @@ class WorkerTelemetry(msgspec.Struct, frozen=True):
     most_at_once: int | None = (
         None  # it never starts more messages together; None: what the limiter lets start
     )
+    since: float | None = (
+        None  # when it began: another process of the same name and pid began at another time
+    )
+    number: int | None = None  # of the word, from 1 on: tells a late one and a repeat
+    database: DatabaseWord | None = None  # None: this worker does not measure it
 
 
 class PoolStatus(msgspec.Struct, frozen=True):
@@ -87,8 +113,8 @@ class PoolStatus(msgspec.Struct, frozen=True):
     arrival_per_second: float | None
     drain_per_second: float | None
     per_worker_per_second: float | None
-    workers_current: int
-    workers_desired: int
+    workers_current: int | None
+    workers_desired: int | None
     workers_ceiling: int | None
     eta_seconds: float | None  # None: unknown, or never at this rate
     reason: str
@@ -101,6 +127,13 @@ class PoolStatus(msgspec.Struct, frozen=True):
     lag_delayed: int | None = (
         None  # failed, and waiting for the time of their next attempt; not in the lag above
     )
+    lag_scheduled: int | None = None  # waiting for a time of their own; only of a pool that has such
+    lag_redelivered: int | None = None  # of those in flight: delivered before
+    rate_reason: str = ""  # why the rate in force is what it is
+    formula: str = ""  # how the number of workers follows from the inputs, with their values in it
+    bounds: tuple[tuple[str, int], ...] = ()  # each constraint that was looked at, and the workers after it
+    unknown: dict[str, float] = {}  # signals that are unknown, and for how many seconds
+    inputs: dict[str, float | None] = {}  # every number that was used
 
 
 _encoder = msgspec.json.Encoder()

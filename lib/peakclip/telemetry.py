@@ -95,6 +95,15 @@ API_REQUESTS = Counter(
 PROCESSING = Histogram(
     "peakclip_processing_seconds", "From start to commit, per batch.", ["pool"], buckets=_SECONDS
 )
+DATABASE_CALLS = Counter(
+    "peakclip_database_calls_total", "Statements of workers, by outcome.", ["pool", "outcome"]
+)
+DATABASE_SECONDS = Histogram(
+    "peakclip_database_seconds", "One statement, with a connection.", ["pool"], buckets=_SECONDS
+)
+DATABASE_WAIT = Histogram(
+    "peakclip_database_wait_seconds", "Wait for a connection.", ["pool"], buckets=_SECONDS
+)
 DELIVERY = Histogram("peakclip_delivery_seconds", "One attempt to deliver.", ["channel"], buckets=_SECONDS)
 QUEUE_DELAY = Histogram(
     "peakclip_queue_delay_seconds", "From acceptance to start.", ["pool"], buckets=_SECONDS

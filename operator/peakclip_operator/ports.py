@@ -31,6 +31,10 @@ class Telemetry:
     """The same of the last minute; None while nobody was heard in it."""
     most_at_once: int | None = None
     """A worker starts no more messages together, whatever R is; None: unknown, or no such limit."""
+    finished_ever: int | None = None
+    """Unlike in the totals, with what the workers did before this controller began, as far as they told of it; None:
+    nobody tells, and the totals are all there is."""
+    failed_ever: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

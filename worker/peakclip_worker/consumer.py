@@ -10,7 +10,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -20,7 +20,7 @@ from peakclip import telemetry, topology, tracing
 from peakclip.errors import PeakclipError, UnavailableError
 from peakclip.jetstream import InMessage, JetStream, PullConsumer
 from peakclip.limiter.limiter import Limiter, Start
-from peakclip.messages import WorkerTelemetry, encode
+from peakclip.messages import DatabaseWord, WorkerTelemetry, encode
 from peakclip.pull import ack_all
 from peakclip.service import Service
 
@@ -68,8 +68,13 @@ class Drain:
         name: str,
         *,
         most_at_once: int | None = None,
+        database: Callable[[], DatabaseWord] | None = None,
     ) -> None:
+        """`database` tells how it answered until now."""
         self._most_at_once = most_at_once
+        self._database = database
+        self._since, self._began = time.time(), time.monotonic()
+        self._words = 0
         self._js = js
         self._pull = pull
         self._limiter = limiter
@@ -195,7 +200,8 @@ class Drain:
     async def publish_telemetry(self) -> None:
         subject = f"{topology.WORKER_TELEMETRY}.{self._name}.{self._worker}"
         while True:
-            word = self.telemetry(time.time())
+            # Not the clock itself: it may be set while the worker lives, and its age would be wrong from then on.
+            word = self.telemetry(self._since + time.monotonic() - self._began)
             try:
                 await self._js.publish_core(subject, encode(word))
                 del self._starts[: len(word.starts)]
@@ -205,6 +211,8 @@ class Drain:
             await asyncio.sleep(TELEMETRY_SECONDS)
 
     def telemetry(self, now: float) -> WorkerTelemetry:
+        """The next word."""
+        self._words += 1
         return WorkerTelemetry(
             worker=self._worker,
             pool=self._name,
@@ -219,4 +227,7 @@ class Drain:
             draining=self._draining,
             starts=tuple(self._starts),
             most_at_once=self._most_at_once,
+            since=self._since,
+            number=self._words,
+            database=None if self._database is None else self._database(),
         )

@@ -15,6 +15,7 @@ from peakclip.roles import ROLES, WORKER
 from peakclip.service import Service, run_service
 from peakclip.streams import until_there
 from peakclip_worker.consumer import Drain
+from peakclip_worker.database import Database
 from peakclip_worker.pools import POOLS, Given
 from peakclip_worker.settings import WorkerSettings
 
@@ -36,8 +37,9 @@ async def work(settings: WorkerSettings, service: Service) -> None:
             await JetStream.connect(settings.nats_url, name=f"peakclip-worker-{settings.pool}")
         )
         service.check("nats", lambda: js.connected)
-        database = await store.connect(settings.database_url, min_size=1, max_size=2)
-        stack.push_async_callback(database.close)
+        connections = await store.connect(settings.database_url, min_size=1, max_size=2)
+        stack.push_async_callback(connections.close)
+        database = Database(connections, settings.pool)
         await until_there(js, ROLES[WORKER])
         sender = await _sender(stack, settings, database)
         wake = sender.wake.set if sender is not None else lambda: None
@@ -50,6 +52,7 @@ async def work(settings: WorkerSettings, service: Service) -> None:
             POOLS[settings.pool](Given(database, js, settings, wake)),
             settings.pool,
             most_at_once=settings.most_at_once,
+            database=database.word,
         )
         service.spawn("telemetry", drain.publish_telemetry())
         service.ready()

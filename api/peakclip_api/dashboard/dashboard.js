@@ -207,7 +207,7 @@ function mark(gauge, x, kind, text) {
 // One mark per worker: there, wanted but not there, leaving, and room up to the ceiling.
 function renderPips(status) {
   const pips = $("pips");
-  const [current, desired, ceiling] = status ? [status.workers_current ?? 0, status.workers_desired, status.workers_ceiling ?? 0] : [0, 0, 0];
+  const [current, desired, ceiling] = status ? [status.workers_current ?? 0, status.workers_desired ?? 0, status.workers_ceiling ?? 0] : [0, 0, 0];
   const shown = Math.max(current, desired, ceiling);
   const per = shown > 40 ? niceCeiling(shown / 40, true) : 1;
   const kinds = Array.from({ length: Math.ceil(shown / per) }, (_, i) => {

@@ -90,7 +90,8 @@ def plain_line(view: View) -> str:
     if view.rates and view.waiting:
         parts.append(f"{view.rates[-1]:,.0f}/s of {view.effective_limit:g}/s")
     if view.status is not None:
-        parts.append(f"workers {view.status.workers_current} (wanted {view.status.workers_desired})")
+        now, wanted = view.status.workers_current, view.status.workers_desired
+        parts.append(f"workers {_number(now)} (wanted {_number(wanted)})")
     if view.waiting and view.eta_seconds is not None:
         parts.append(f"{duration(view.eta_seconds)} left")
     return " · ".join(parts)
@@ -146,9 +147,15 @@ def _workers(view: View, width: int) -> tuple[str, str]:
     if view.status is None:
         return " " * width, "not heard of yet"
     now, wanted = view.status.workers_current, view.status.workers_desired
+    if now is None or wanted is None:
+        return " " * width, f"unknown: {view.status.reason}"
     dots = ("●" * min(now, wanted) + "○" * max(0, wanted - now) + "◌" * max(0, now - wanted))[:width]
     why = f": {view.status.reason}" if view.status.reason else ""
     return dots.ljust(width), f"{now} running, {wanted} wanted{why}"
+
+
+def _number(value: int | None) -> str:
+    return "unknown" if value is None else str(value)
 
 
 class Display:

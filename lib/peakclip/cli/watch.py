@@ -49,7 +49,7 @@ class Watch:
         """Waits for the controller to report `fewest` workers. False: it did not in time."""
         try:
             async with asyncio.timeout(wait_seconds):
-                while not self.statuses or self.statuses[-1].workers_current < fewest:
+                while (running := self._running()) is None or running < fewest:
                     self._heard.clear()
                     await self._heard.wait()
         except TimeoutError:
@@ -81,7 +81,7 @@ class Watch:
     async def until_given_back(self, fewest: int, wait_seconds: float) -> bool:
         """Waits until no more than `fewest` workers run. False: they still did after `wait_seconds`."""
         deadline = time.monotonic() + wait_seconds
-        while self.statuses and self.statuses[-1].workers_current > fewest:
+        while self.statuses and ((running := self._running()) is None or running > fewest):
             if time.monotonic() > deadline:
                 return False
             self._show()
@@ -96,6 +96,10 @@ class Watch:
             )
         except DATABASE_AWAY:
             return None
+
+    def _running(self) -> int | None:
+        """None: nobody has said it."""
+        return self.statuses[-1].workers_current if self.statuses else None
 
     def _is_paused(self) -> bool:
         return bool(self.statuses and self.statuses[-1].paused)

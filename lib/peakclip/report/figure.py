@@ -33,8 +33,8 @@ def figure_of(report: Mapping[str, Any], drain: Drain, statuses: Sequence[PoolSt
         refused=refused,
         drained=[count / width for count in drained],
         backlog=_backlog(drain, zero, last),
-        workers=[(s.at - zero, s.workers_current) for s in statuses],
-        wanted=[(s.at - zero, s.workers_desired) for s in statuses],
+        workers=[(s.at - zero, s.workers_current) for s in statuses if s.workers_current is not None],
+        wanted=[(s.at - zero, s.workers_desired) for s in statuses if s.workers_desired is not None],
         limit=_changes([(s.at - zero, s.limit_per_second) for s in statuses])
         or [(0.0, report["rate"]["target"])],
         arrivals_note=_arrivals_note(report),

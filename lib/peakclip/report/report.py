@@ -149,8 +149,9 @@ def worker_range(statuses: Sequence[PoolStatus], drain: Drain) -> dict[str, int 
     if not drain.committed or not statuses:
         return {"min": None, "max": None}
     first, last = min(drain.started), max(drain.committed)
-    before = [status.workers_current for status in statuses if status.at <= first][-1:]
-    during = before + [status.workers_current for status in statuses if first < status.at <= last]
+    seen = [(s.at, s.workers_current) for s in statuses if s.workers_current is not None]
+    before = [workers for at, workers in seen if at <= first][-1:]
+    during = before + [workers for at, workers in seen if first < at <= last]
     return {"min": min(during, default=None), "max": max(during, default=None)}
 
 

@@ -52,7 +52,9 @@ def worker_words(statuses: Sequence[PoolStatus]) -> str:
     """'Workers 1 -> 6 -> 1': the beginning, the most, the end."""
     if not statuses:
         return "Workers: unknown, the controller was not heard."
-    counts = [status.workers_current for status in statuses]
+    counts = [s.workers_current for s in statuses if s.workers_current is not None]
+    if not counts:
+        return "Workers: unknown, the controller did not see them."
     return f"Workers {counts[0]} → {max(counts)} → {counts[-1]}."
 
 
