@@ -41,11 +41,11 @@ class Pool:
         spec = read_spec(self.spec)
         self.now += seconds
         wish = to_pool_spec(spec, self.annotations)
-        observation = Observation(lag, totals, self.running)
+        observation = Observation(lag, totals, self.running, delayed=3)
         decision, self.memory = decide(wish, observation, self.memory, self.now)
         workers = None if self.running is None else Workers(self.running, 0)
         heard = Telemetry(totals, ()) if totals else None
-        seen = Seen(self.now, workers, heard, PaceReading(100.0, 100.0, paused=wish.paused), 3)
+        seen = Seen(self.now, workers, heard, PaceReading(100.0, 100.0, paused=wish.paused))
         facts = Facts(
             "shop",
             self.generation,

@@ -21,6 +21,7 @@ SETUP: Final = "setup"
 ADMIN: Final = "admin"
 
 _PACE: Final = f"KV_{topology.PACE}"
+_MEMORY: Final = f"KV_{topology.MEMORY}"
 _POOL_CONSUMERS: Final = tuple((pool.stream, name) for name, pool in POOLS.items())
 _RELAY_CONSUMERS: Final = tuple(one for one in CONSUMERS if one not in _POOL_CONSUMERS)
 _CLEANED: Final = (topology.INTAKE, *(pool.stream for pool in POOLS.values()))  # by the relay's janitor
@@ -95,7 +96,7 @@ def _worker() -> Role:
 
 
 def _relay() -> Role:
-    streams = tuple(name for name in STREAMS if name not in (topology.TICKETS, _PACE))
+    streams = tuple(name for name in STREAMS if name not in (topology.TICKETS, _PACE, _MEMORY))
     return Role(
         RELAY,
         "the relay",
@@ -148,6 +149,13 @@ def _operator(more: Sequence[Consumer]) -> Role:
                 ),
             ),
             *_set_pace(pools),
+            Grant(
+                "remember what its decisions rest on, for the one that takes over",
+                publish=(
+                    *stream_calls("STREAM.MSG.GET", (_MEMORY,)),
+                    *(f"$KV.{topology.MEMORY}.{pool}" for pool in pools),
+                ),
+            ),
             Grant("tell what it decides", publish=tuple(f"{topology.POOL_STATUS}.{pool}" for pool in pools)),
             Grant(
                 "hear the workers", subscribe=tuple(f"{topology.WORKER_TELEMETRY}.{pool}.*" for pool in pools)

@@ -43,7 +43,7 @@ class OneTeller(Gauge):
 
 LAG = Gauge(
     "peakclip_lag_messages",
-    "Messages not yet finished: ready, in_flight, delayed (for another attempt); NaN: unknown.",
+    "Messages not yet finished: ready, in_flight, delayed (another attempt), scheduled; NaN: unknown.",
     ["pool", "state"],
     multiprocess_mode=_LATEST,
 )
@@ -68,6 +68,24 @@ MAX_STARTS = Gauge(
 RECENT_STARTS = Gauge(
     "peakclip_starts_recent_max_sliding_second",
     "Most starts in any sliding second of the last minute.",
+    ["pool"],
+    multiprocess_mode=_LATEST,
+)
+UNKNOWN = Gauge(
+    "peakclip_signal_unknown_seconds",
+    "For how long a signal has been unknown; 0: it is known.",
+    ["pool", "signal"],
+    multiprocess_mode=_LATEST,
+)
+DATABASE_HEALTH = Gauge(
+    "peakclip_database_health",
+    "How the database answers the workers: error_share, wait_seconds, p95_seconds; NaN: unknown.",
+    ["pool", "measure"],
+    multiprocess_mode=_LATEST,
+)
+SCALE_UP_BLOCKED = Gauge(
+    "peakclip_scale_up_blocked",
+    "1: more workers brought nothing, and none are added for a while.",
     ["pool"],
     multiprocess_mode=_LATEST,
 )

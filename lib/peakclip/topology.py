@@ -23,6 +23,8 @@ TIMERS: Final = "TIMERS"  # schedules: retries that wait for their time, seconds
 ADVISORIES: Final = "ADVISORIES"  # what the server gave up on, or was told to: a net under the dead letters
 Consumer = tuple[str, str]  # its stream and its name
 PACE: Final = "PACE"  # key-value bucket: one key per pool, the rate schedule
+MEMORY: Final = "MEMORY"  # key-value bucket: one key per pool, what its controller's next decision rests on
+MOST_MEMORY_BYTES: Final = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +258,20 @@ STREAMS: Final[dict[str, dict[str, Any]]] = {
         "allow_rollup_hdrs": True,
         "deny_delete": True,
         "discard": "new",
+        "allow_direct": True,
+    },
+    # Written every few seconds, and no loss: a controller without it begins anew. So nobody waits for the disk.
+    f"KV_{MEMORY}": {
+        "subjects": [f"$KV.{MEMORY}.>"],
+        "storage": "file",
+        "persist_mode": "async",
+        "retention": "limits",
+        "max_msgs_per_subject": 1,
+        "max_msg_size": MOST_MEMORY_BYTES,
+        "max_bytes": 16 << 20,
+        "max_age": 24 * 3600 * _SECOND,  # pools that are gone
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
         "allow_direct": True,
     },
 }

@@ -39,6 +39,7 @@ class ForeignConsumer:
     name: str
     look: Look | None = None
     config: Mapping[str, Any] | None = None
+    redelivered: int | None = None
     paused: bool = False
     speaks: bool = False
     """Its workers use the library: they were heard."""
@@ -47,6 +48,7 @@ class ForeignConsumer:
         info = await self._ask("INFO")
         self.config = info["config"]
         self.paused = bool(info.get("paused"))
+        self.redelivered = info.get("num_redelivered")
         self.look = Look(
             at=time.monotonic(),
             pending=info["num_pending"],
@@ -99,6 +101,8 @@ class ForeignLag:
             last_seq=look.arrived,
             finished_seq=look.finished,
             oldest_seconds=await self._oldest(look) if look.pending + look.in_flight else None,
+            redelivered=self._consumer.redelivered,
+            floor_seq=look.floor_seq,
         )
 
     async def _oldest(self, look: Look) -> float | None:

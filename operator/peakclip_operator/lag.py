@@ -44,14 +44,16 @@ class JetStreamLag:
             # The acknowledgement floor would stand still while one message waits for its retry.
             finished_seq=consumer.delivered_seq - consumer.ack_pending,
             oldest_seconds=oldest,
+            redelivered=consumer.redelivered,
+            floor_seq=consumer.ack_floor_seq,
         )
 
 
 class JetStreamDelayed:
     """Counts a pool's messages that wait in TIMERS for another attempt, and those due but not yet moved back.
 
-    Looks at most once a second, whatever the tick: the number is for people, no decision rests on it. What fires
-    between the two looks may be counted twice or not at all, once.
+    Looks at most once a second, whatever the tick: no worker is called for by it. What fires between the two looks may
+    be counted twice or not at all, once.
     """
 
     def __init__(self, js: JetStream, pool: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -82,7 +84,7 @@ class JetStreamDelayed:
 
 
 class JetStreamScheduled:
-    """Counts the seconds in which unpaid orders expire. At most once a second: the number is for people."""
+    """Counts the seconds in which unpaid orders expire. At most once a second: they call for no worker yet."""
 
     def __init__(self, js: JetStream, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._js = js

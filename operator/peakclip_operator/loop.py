@@ -11,6 +11,7 @@ from typing import TypeVar
 import structlog
 
 from peakclip.messages import PoolStatus
+from peakclip_operator.kept import KeptMemory
 from peakclip_operator.plan import Decision, Memory, Observation, PoolSpec, decide
 from peakclip_operator.ports import PaceReading, Ports, Telemetry, Workers, WorkerSample
 from peakclip_operator.report import Seen, export, pool_status
@@ -42,10 +43,11 @@ class ControlLoop:
         self._told: tuple[int | None, str] | None = None
         self.spec = self._wish = spec
         self.failures: dict[str, BaseException] = {}
-        """What fails at the moment, by port: lag, delayed, telemetry, scaler, pace, status; and what was refused
-        when it was asked for: scale, set_pace."""
+        """What fails at the moment, by port: lag, delayed, scheduled, telemetry, scaler, pace, memory, status; and what
+        was refused when it was asked for: scale, set_pace."""
         self.workers: Workers | None = None
         self.memory = Memory()
+        self._kept = KeptMemory(pool, ports.memory)
         self.decision: Decision | None = None
         self.status: PoolStatus | None = None
 
@@ -69,12 +71,16 @@ class ControlLoop:
     async def tick(self) -> Decision:
         """One look, one decision, and what follows from it."""
         now = self._clock()
-        lag, delayed, heard, workers, pace = await asyncio.gather(
-            self._ask("lag", self._ports.lag.read),
-            self._ask("delayed", self._ports.delayed.read),
-            self._ask("telemetry", lambda: self._ports.telemetry.read(now)),
-            self._ask("scaler", self._ports.scaler.current),
-            self._ask("pace", self._ports.pace.read),
+        ports = self._ports
+        if not self._kept.is_known:
+            await self._ask("memory", lambda: self._kept.load(now))
+        lag, delayed, scheduled, heard, workers, pace = await asyncio.gather(
+            self._ask("lag", ports.lag.read),
+            self._ask("delayed", ports.delayed.read),
+            self._ask("scheduled", self._scheduled),
+            self._ask("telemetry", lambda: ports.telemetry.read(now)),
+            self._ask("scaler", ports.scaler.current),
+            self._ask("pace", ports.pace.read),
         )
         if pace is not None:  # else the last known rate stays the wish
             self.spec = _with_pace(self.spec, pace, heard)
@@ -83,17 +89,46 @@ class ControlLoop:
             lag=lag,
             totals=heard.totals if heard else None,
             replicas=workers.running + workers.starting if workers else None,
+            ready=workers.running if workers else None,
+            delayed=delayed,
+            scheduled=scheduled,
         )
-        decision, self.memory = decide(self.spec, observation, self.memory, now)
+        decision = self._decide(observation, now)
         self._tell(decision, observation.replicas)
         if not self.spec.advise:
             await self._act(decision, observation.replicas, heard, pace)
-        seen = Seen(now, workers, heard, pace, delayed)
+        seen = Seen(now, workers, heard, pace, has_timers=ports.scheduled is not None)
         status = pool_status(self._pool, self.spec, observation, decision, seen)
         export(status, self.spec, seen, decision.replicas)
-        await self._ask("status", lambda: self._ports.status.publish(status))
+        await asyncio.gather(
+            self._ask("status", lambda: ports.status.publish(status)),
+            self._remember(decision, now),
+        )
         self.decision, self.status = decision, status
         return decision
+
+    def _decide(self, observation: Observation, now: float) -> Decision:
+        """From the memory of the controller before, as soon as there is one."""
+        if self._kept.is_missed(observation.lag is not None, now):
+            observation = replace(observation, lag=None)
+        recalled = self._kept.taken()
+        if recalled is not None:
+            try:
+                decision, self.memory = decide(self.spec, observation, recalled, now)
+            except Exception as exc:  # noqa: BLE001 - it would fail again after each restart
+                log.warning("memory_begins_anew", pool=self._pool, error=repr(exc))
+            else:
+                return decision
+        decision, self.memory = decide(self.spec, observation, self.memory, now)
+        return decision
+
+    async def _remember(self, decision: Decision, now: float) -> None:
+        if self._kept.is_due(decision, now):
+            await self._ask("memory", lambda: self._kept.save(self.memory, now))
+
+    async def _scheduled(self) -> int | None:
+        source = self._ports.scheduled
+        return None if source is None else await source.read()
 
     async def _act(
         self, decision: Decision, present: int | None, heard: Telemetry | None, pace: PaceReading | None

@@ -12,8 +12,9 @@ import structlog
 from peakclip import topology
 from peakclip.errors import PeakclipError
 from peakclip.jetstream import JetStream
-from peakclip_operator.lag import JetStreamDelayed, JetStreamLag
+from peakclip_operator.lag import JetStreamDelayed, JetStreamLag, JetStreamScheduled
 from peakclip_operator.loop import ControlLoop
+from peakclip_operator.memory import NatsMemory
 from peakclip_operator.pace import NatsPace
 from peakclip_operator.ports import Ports
 from peakclip_operator.processes import ProcessScaler
@@ -47,6 +48,8 @@ class PoolOperator:
                 pace=self._pace,
                 pace_sink=self._pace,
                 status=NatsStatus(js),
+                scheduled=JetStreamScheduled(js) if self._pool.stream == topology.EXPIRY else None,
+                memory=NatsMemory(js, pool, f"{self._pool.stream}/{pool} on one machine"),
             ),
             tick_seconds=settings.tick_seconds,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from peakclip.messages import PoolStatus
-from peakclip_operator.plan import Lag, Totals
+from peakclip_operator.plan import Lag, Memory, Totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,13 @@ class LagSource(Protocol):
 
 class DelayedSource(Protocol):
     async def read(self) -> int:
-        """Messages that wait for the time of another attempt. They call for no worker, so the plan never sees them."""
+        """Messages that wait for the time of another attempt: they call for no worker yet."""
+        ...
+
+
+class ScheduledSource(Protocol):
+    async def read(self) -> int:
+        """Messages that wait for a time of their own."""
         ...
 
 
@@ -91,6 +97,16 @@ class StatusSink(Protocol):
     async def publish(self, status: PoolStatus) -> None: ...
 
 
+class MemoryStore(Protocol):
+    """Keeps what the next decision rests on, for a controller that begins anew or takes over."""
+
+    async def load(self, now: float) -> Memory | None:
+        """What was saved last; None: nothing that is of use now. Raises as long as that cannot be known."""
+        ...
+
+    async def save(self, memory: Memory, now: float) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     lag: LagSource
@@ -100,3 +116,7 @@ class Ports:
     pace: PaceSource
     pace_sink: PaceSink
     status: StatusSink
+    scheduled: ScheduledSource | None = None
+    """None: the pool has no messages with a time of their own."""
+    memory: MemoryStore | None = None
+    """None: nothing is kept, every controller begins anew."""

@@ -11,6 +11,13 @@ from peakclip.messages import PoolStatus
 from peakclip_operator.plan import Decision, Observation, PoolSpec
 from peakclip_operator.ports import PaceReading, Telemetry, Workers
 
+SIGNALS: Final = ("lag", "telemetry", "workers", "ready", "delayed", "arrivals", "speed", "database")
+HEALTH: Final = (
+    "error_share",
+    "wait_seconds",
+    "p95_seconds",
+)  # inputs of the decision, there `database_` is in front
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -20,7 +27,8 @@ class Seen:
     workers: Workers | None
     heard: Telemetry | None
     pace: PaceReading | None
-    delayed: int | None
+    has_timers: bool = False
+    """The pool has messages that wait for a time of their own."""
 
 
 def pool_status(
@@ -30,10 +38,11 @@ def pool_status(
     decision: Decision,
     seen: Seen,
 ) -> PoolStatus:
-    lag, totals, inputs = observation.lag, observation.totals, decision.inputs
+    lag, inputs = observation.lag, decision.inputs
     # Advice is never put in force, so what is in force is what somebody else has set.
     effective = seen.pace.effective_per_second if spec.advise and seen.pace else decision.rate
     per_worker = None if inputs["per_worker_is_prior"] else inputs["per_worker_per_second"]
+    processed, failed = _ever(seen.heard)
     return PoolStatus(
         pool=pool,
         at=seen.now,
@@ -46,18 +55,37 @@ def pool_status(
         arrival_per_second=inputs["arrival_per_second"],
         drain_per_second=inputs["drain_per_second"],
         per_worker_per_second=per_worker,
-        workers_current=seen.workers.running if seen.workers else 0,
-        workers_desired=decision.replicas or 0,  # the reason WorkersUnknown says that nothing is known
+        workers_current=seen.workers.running if seen.workers else None,
+        workers_desired=decision.replicas,
         workers_ceiling=decision.ceiling,
         eta_seconds=decision.eta_seconds,
         reason=decision.reason,
         binding_constraint=decision.binding_constraint,
-        processed_total=totals.finished if totals else 0,
-        failed_total=totals.failed if totals else 0,
+        processed_total=processed,
+        failed_total=failed,
         average_processing_seconds=1 / per_worker if per_worker else None,
         starts_max_sliding_second=seen.heard.starts_max_sliding_second if seen.heard else None,
         burst=seen.pace.burst if seen.pace else None,
-        lag_delayed=seen.delayed,
+        lag_delayed=observation.delayed,
+        lag_scheduled=observation.scheduled,
+        lag_redelivered=lag.redelivered if lag else None,
+        rate_reason=decision.rate_reason,
+        formula=decision.formula,
+        bounds=tuple(decision.bounds),
+        unknown={name: round(seconds, 1) for name, seconds in decision.unknown.items()},
+        inputs={name: None if value is None else float(value) for name, value in inputs.items()},
+    )
+
+
+def _ever(heard: Telemetry | None) -> tuple[int, int]:
+    """Finished and failed, with what the workers did before this controller began, where they tell of it: people do not
+    care which controller counted."""
+    if heard is None:
+        return 0, 0
+    finished, failed = heard.finished_ever, heard.failed_ever
+    return (
+        heard.totals.finished if finished is None else finished,
+        heard.totals.failed if failed is None else failed,
     )
 
 
@@ -67,6 +95,8 @@ def export(status: PoolStatus, spec: PoolSpec, seen: Seen, desired: int | None) 
     telemetry.LAG.labels(pool, "ready").set(_number(status.lag_ready))
     telemetry.LAG.labels(pool, "in_flight").set(_number(status.lag_in_flight))
     telemetry.LAG.labels(pool, "delayed").set(_number(status.lag_delayed))
+    if seen.has_timers:
+        telemetry.LAG.labels(pool, "scheduled").set(_number(status.lag_scheduled))
     telemetry.ARRIVAL.labels(pool).set(_number(status.arrival_per_second))
     telemetry.DRAIN.labels(pool).set(_number(status.drain_per_second))
     telemetry.LIMIT.labels(pool).set(status.limit_per_second)
@@ -81,6 +111,11 @@ def export(status: PoolStatus, spec: PoolSpec, seen: Seen, desired: int | None) 
     telemetry.WORKERS.labels(pool, "running").set(_number(workers.running if workers else None))
     telemetry.WORKERS.labels(pool, "starting").set(_number(workers.starting if workers else None))
     telemetry.WORKERS.labels(pool, "draining").set(_number(workers.draining if workers else None))
+    for signal in dict.fromkeys((*SIGNALS, *status.unknown)):
+        telemetry.UNKNOWN.labels(pool, signal).set(status.unknown.get(signal, 0.0))
+    for measure in HEALTH:
+        telemetry.DATABASE_HEALTH.labels(pool, measure).set(_number(status.inputs.get(f"database_{measure}")))
+    telemetry.SCALE_UP_BLOCKED.labels(pool).set(status.binding_constraint == "ineffective")
     telemetry.DECISIONS.labels(pool, status.reason).inc()
 
 
@@ -96,6 +131,9 @@ _OF_A_POOL: Final = (
     telemetry.ETA,
     telemetry.MAX_STARTS,
     telemetry.WORKERS,
+    telemetry.UNKNOWN,
+    telemetry.DATABASE_HEALTH,
+    telemetry.SCALE_UP_BLOCKED,
 )
 
 

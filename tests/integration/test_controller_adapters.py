@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 from nats.aio.msg import Msg
+from pools import take
 
 from peakclip import topology
 from peakclip.errors import PeakclipError
@@ -36,7 +37,7 @@ async def js(js: JetStream) -> JetStream:
 
 async def test_lag_tells_ready_from_in_flight_and_counts_what_is_finished(js: JetStream) -> None:
     source = JetStreamLag(js, "CONTROL", "c")
-    assert await source.read() == Lag(ready=0, in_flight=0, last_seq=0, finished_seq=0, oldest_seconds=None)
+    assert await source.read() == Lag(0, 0, 0, 0, None, redelivered=0, floor_seq=0)
     for _ in range(5):
         await js.publish("control.a", b"x")
     messages = await js.pull("CONTROL", "c").fetch(3, 1.0)
@@ -45,6 +46,14 @@ async def test_lag_tells_ready_from_in_flight_and_counts_what_is_finished(js: Je
     assert (lag.ready, lag.in_flight, lag.last_seq, lag.finished_seq) == (2, 2, 5, 1)
     assert lag.oldest_seconds is not None
     assert 0 <= lag.oldest_seconds < 5
+    assert (lag.redelivered, lag.floor_seq) == (0, 0)
+    await messages[2].nak()
+    again = await take(js.pull("CONTROL", "c"), 3)
+    assert sorted(message.delivered for message in again) == [1, 1, 2]
+    await messages[0].ack()
+    await js.round_trip()
+    lag = await source.read()
+    assert (lag.ready, lag.in_flight, lag.redelivered, lag.floor_seq) == (0, 3, 1, 2)
 
 
 async def test_lag_of_a_consumer_that_does_not_exist_is_an_error(js: JetStream) -> None:

@@ -160,7 +160,7 @@ async def test_workers_that_use_the_library_keep_the_rate_themselves(js: JetStre
         return bool((await world.telemetry.read(time.time())).workers)
 
     await until(heard)
-    assert (await world.telemetry.read(time.time())).totals.finished == 3
+    assert (await world.telemetry.read(time.time())).finished_ever == 3
     assert world.consumer.speaks
     await world.heard.close()
 

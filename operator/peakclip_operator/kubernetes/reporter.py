@@ -62,9 +62,7 @@ class Reporter:
         )
         await self._tell(facts, at_once=True)
 
-    async def ticked(
-        self, resource: Resource, spec: WorkerPoolSpec, loop: ControlLoop, scheduled: int | None = None
-    ) -> None:
+    async def ticked(self, resource: Resource, spec: WorkerPoolSpec, loop: ControlLoop) -> None:
         facts = Facts(
             namespace=resource.namespace,
             generation=resource.generation,
@@ -74,7 +72,6 @@ class Reporter:
             decision=loop.decision,
             status=loop.status,
             workers=loop.workers.running if loop.workers else None,
-            scheduled=scheduled,
             failures=loop.failures,
         )
         await self._tell(facts)

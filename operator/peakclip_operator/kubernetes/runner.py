@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import structlog
 
-from peakclip.errors import PeakclipError
 from peakclip_operator import report
 from peakclip_operator.kubernetes.api import PORT_SECONDS, KubernetesApi
 from peakclip_operator.kubernetes.claims import Claims
@@ -114,7 +113,7 @@ class PoolRunner:
                 continue
             loop = await self._loop_for(spec, resource)
             await loop.tick()
-            await self._reporter.ticked(resource, spec, loop, await self._scheduled())
+            await self._reporter.ticked(resource, spec, loop)
             await self._until_changed(next_tick - clock())
 
     async def _stand_back(self, resource: Resource, spec: WorkerPoolSpec, rival: str) -> None:
@@ -143,15 +142,6 @@ class PoolRunner:
         self._wired.wants(spec)
         self._loop.wish(wish)
         return self._loop
-
-    async def _scheduled(self) -> int | None:
-        """For people only, so it may be unknown."""
-        counter = self._wired.scheduled if self._wired is not None else None
-        try:
-            async with asyncio.timeout(_SHORTEST_PAUSE_SECONDS):
-                return await counter.read() if counter is not None else None
-        except (PeakclipError, TimeoutError):
-            return None
 
     async def _unwire(self) -> None:
         wired, self._wired, self._loop = self._wired, None, None

@@ -12,6 +12,7 @@ from peakclip_operator.foreign import ForeignConsumer, ForeignLag, ForeignPace, 
 from peakclip_operator.kubernetes.api import KubernetesApi
 from peakclip_operator.kubernetes.scaler import WorkloadScaler
 from peakclip_operator.lag import JetStreamDelayed, JetStreamLag, JetStreamScheduled
+from peakclip_operator.memory import NatsMemory
 from peakclip_operator.ports import Ports
 from peakclip_operator.resource.model import WorkerPoolSpec
 from peakclip_operator.resource.wish import burst_of
@@ -35,7 +36,6 @@ class Wired:
     ports: Ports
     wanted: WantedPace
     heard: NatsTelemetry | None = None
-    scheduled: JetStreamScheduled | None = None
 
     @property
     def speaks_to_nats(self) -> bool:
@@ -64,14 +64,13 @@ async def wire(api: KubernetesApi, js: JetStream | None, namespace: str, spec: W
     except UnavailableError:
         return wired
     wired.heard = heard
-    if spec.source.stream == topology.EXPIRY:
-        wired.scheduled = JetStreamScheduled(js)
 
     def wishes() -> WantedPace:
         """One that has just lost the lease, and does not know it yet, says nothing to the workers either."""
         return replace(wired.wanted, enforced=wired.wanted.enforced and api.may_write())
 
     pace = ResourcePace(js, pool, wishes)
+    workload = f"{spec.workload.kind} {namespace}/{spec.workload.name}"
     wired.ports = Ports(
         lag=JetStreamLag(js, spec.source.stream, pool),
         delayed=JetStreamDelayed(js, pool),
@@ -80,6 +79,8 @@ async def wire(api: KubernetesApi, js: JetStream | None, namespace: str, spec: W
         pace=pace,
         pace_sink=pace,
         status=NatsStatus(js),
+        scheduled=JetStreamScheduled(js) if spec.source.stream == topology.EXPIRY else None,
+        memory=NatsMemory(js, pool, f"{spec.source.stream}/{pool} by {workload}", may_write=api.may_write),
     )
     if not is_peakclips(spec):
         consumer = ForeignConsumer(js, spec.source.stream, pool)

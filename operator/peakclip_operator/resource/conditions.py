@@ -23,6 +23,9 @@ _READY_SENTENCES: Final = {
     "KeepingUp": "The workers keep up with what arrives.",
     "Idle": "Nothing waits and nothing arrives.",
     "Stabilizing": "The workers of the last burst are kept for a while, in case there is another.",
+    "Ineffective": "The last workers that were added brought no throughput, so they were given back and none are added"
+    " for a while: look at what the workers wait for, the database first.",
+    "Excluded": "In this period the number of workers is left as it is; the rate is kept.",
     "AtMaximum": "{maximum} workers are the maximum, and {limit}/s needs more: raise spec.replicas.max, or lower"
     " spec.throughput.limitPerSecond.",
 }
@@ -31,6 +34,8 @@ _BINDING_SENTENCES: Final = {
     "demand": "as many as the arrivals and the backlog need",
     "shortfall": "one more, since the drain falls short",
     "catch-up": "none is given back before the backlog is gone",
+    "activation": "as many as begin at once where there were none",
+    "ineffective": "more are needed, and the last ones that were added brought no throughput",
     "ceiling": "more could only wait for each other's share of {limit}/s",
     "minimum": "spec.replicas.min",
     "maximum": "spec.replicas.max, and more are needed",
@@ -44,7 +49,13 @@ _STATES: Final[Mapping[bool | None, Literal["True", "False", "Unknown"]]] = {
     False: "False",
     None: "Unknown",
 }
-_LIMITED: Final = ("maximum", "scale-up-limit", "scale-down-limit", "scale-down-paused")
+_LIMITED: Final = ("maximum", "scale-up-limit", "scale-down-limit", "scale-down-paused", "ineffective")
+_HELD: Final = {
+    "unknown": "the lag is unknown",
+    "paused": "the pool is paused",
+    "excluded": "this is a period in which nobody is started or ended",
+    "beginning": "the operator has just begun, and does not know yet what went before",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +75,6 @@ class Facts:
     status: PoolStatus | None = None
     workers: int | None = None
     """Those that run; None while that is unknown."""
-    scheduled: int | None = None
     failures: Mapping[str, BaseException] = field(default_factory=dict)
     """What failed at the last tick, by the name of the port: those of `ControlLoop.failures`."""
 
@@ -153,8 +163,7 @@ def _scaling(facts: Facts) -> Word:
         after = written(spec.fallback.after)
         text = f"{_count(decision.replicas)}: spec.fallback, since the lag is unknown for more than {after}."
         return Word(True, "Active", text)
-    if decision.binding_constraint in ("unknown", "paused"):
-        cause = "the lag is unknown" if decision.binding_constraint == "unknown" else "the pool is paused"
+    if (cause := _HELD.get(decision.binding_constraint)) is not None:
         return Word(False, "Held", f"{_count(decision.replicas)}, held since {cause}.")
     why = _BINDING_SENTENCES.get(decision.binding_constraint, decision.binding_constraint)
     reason = "Limited" if decision.binding_constraint in _LIMITED else "Active"

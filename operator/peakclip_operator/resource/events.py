@@ -26,6 +26,7 @@ class EventMemory:
 
     replicas: int | None = None
     limit: float | None = None
+    rate_reason: str = ""
     ready: str = ""
     """Status and reason of the condition Ready."""
     paused: str = ""
@@ -38,7 +39,7 @@ def events(facts: Facts, status: Mapping[str, Any], memory: EventMemory) -> tupl
     words = {one["type"]: one for one in status["conditions"]}
     memory = replace(memory, told=_recent(memory.told, facts.now))
     found: list[Event] = []
-    for step in (_scaled, _limit):
+    for step in (_scaled, _limit, _rate):
         event, memory = step(facts, memory)
         found += [event] if event else []
     for name in ("Ready", "Paused"):
@@ -93,6 +94,25 @@ def _limit(facts: Facts, memory: EventMemory) -> tuple[Event | None, EventMemory
     if before is None or before == limit:
         return None, memory
     return Event("Normal", "LimitChanged", f"{before:g}/s -> {limit:g}/s, all workers together."), memory
+
+
+def _rate(facts: Facts, memory: EventMemory) -> tuple[Event | None, EventMemory]:
+    """That the database suffers, and that it is well again; not each step in between."""
+    decision, before = facts.decision, memory.rate_reason
+    if decision is None or not decision.valid:
+        return None, memory
+    memory = replace(memory, rate_reason=decision.rate_reason)
+    limit = decision.inputs.get("limit_per_second")
+    if (decision.rate_reason == "database") == (before == "database") or limit is None:
+        return None, memory
+    if before == "database":
+        return Event(
+            "Normal", "RateRestored", f"The database is well again: {_short(decision.rate)}/s."
+        ), memory
+    if facts.now - memory.told.get("RateLowered", -_REPEAT_SECONDS) < _REPEAT_SECONDS:
+        return None, memory
+    text = f"The database suffers: {_short(decision.rate)}/s of {_short(limit)}/s until it is well."
+    return Event("Warning", "RateLowered", text), _told(memory, "RateLowered", facts.now)
 
 
 def _condition(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from pydantic.alias_generators import to_camel
 
@@ -12,6 +13,10 @@ from peakclip_operator.plan import Decision
 from peakclip_operator.resource import status_model as model
 from peakclip_operator.resource.conditions import Facts, conditions
 from peakclip_operator.resource.duration import written
+
+_LONGEST_FORMULA: Final = 1024
+_RFC_3339: Final = "%Y-%m-%dT%H:%M:%SZ"
+_SAME_SECONDS: Final = 2.0  # off by less is the same moment: one half is lost with the fractions
 
 
 def build_status(facts: Facts, previous: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -23,7 +28,7 @@ def build_status(facts: Facts, previous: Mapping[str, Any] | None = None) -> dic
     decision, status = facts.decision, facts.status
     made = model.WorkerPoolStatus(
         observed_generation=facts.generation,
-        lag=_lag(status, facts.scheduled),
+        lag=_lag(status),
         rates=_rates(facts, status),
         replicas=model.ReplicasStatus(
             current=facts.workers,
@@ -32,22 +37,23 @@ def build_status(facts: Facts, previous: Mapping[str, Any] | None = None) -> dic
         ),
         eta_seconds=_whole(decision.eta_seconds) if decision else None,
         eta=_eta(facts, status, decision),
-        decision=_decision(decision),
+        decision=_decision(decision, facts.now, (previous or {}).get("decision") or {}),
         conditions=conditions(facts, before),
     )
     return made.model_dump(mode="json", by_alias=True)
 
 
-def _lag(status: PoolStatus | None, scheduled: int | None) -> model.LagStatus:
+def _lag(status: PoolStatus | None) -> model.LagStatus:
     if status is None:
-        return model.LagStatus(scheduled=scheduled)
+        return model.LagStatus()
     ready, in_flight = status.lag_ready, status.lag_in_flight
     return model.LagStatus(
         total=None if ready is None or in_flight is None else ready + in_flight,
         ready=ready,
         in_flight=in_flight,
         delayed=status.lag_delayed,
-        scheduled=scheduled,
+        scheduled=status.lag_scheduled,
+        redelivered=status.lag_redelivered,
         oldest_seconds=_whole(status.oldest_seconds),
     )
 
@@ -65,13 +71,35 @@ def _rates(facts: Facts, status: PoolStatus | None) -> model.RatesStatus:
     )
 
 
-def _decision(decision: Decision | None) -> model.DecisionStatus | None:
+def _decision(
+    decision: Decision | None, now: float, before: Mapping[str, Any]
+) -> model.DecisionStatus | None:
     if decision is None:
         return None
-    inputs = {to_camel(name): _rounded(value) for name, value in decision.inputs.items()}
     return model.DecisionStatus(
-        reason=decision.reason, binding_constraint=decision.binding_constraint, inputs=inputs
+        reason=decision.reason,
+        binding_constraint=decision.binding_constraint,
+        rate_reason=decision.rate_reason,
+        formula=decision.formula[:_LONGEST_FORMULA],
+        bounds=[model.BoundStatus(constraint=name, workers=workers) for name, workers in decision.bounds],
+        unknown=_since(decision.unknown, now, before.get("unknown") or {}),
+        inputs={to_camel(name): _rounded(value) for name, value in decision.inputs.items()},
     )
+
+
+def _since(unknown: Mapping[str, float], now: float, before: Mapping[str, str]) -> dict[str, str]:
+    """Since when instead of for how long: a status in which nothing happens stays the same. What is stored already
+    stays, too, if it is no more than a second off."""
+    found = {}
+    for name, seconds in unknown.items():
+        since, known = now - seconds, before.get(to_camel(name), "")
+        same = known and abs(_epoch(known) - since) <= _SAME_SECONDS
+        found[to_camel(name)] = known if same else datetime.fromtimestamp(since, UTC).strftime(_RFC_3339)
+    return found
+
+
+def _epoch(text: str) -> float:
+    return datetime.strptime(text, _RFC_3339).replace(tzinfo=UTC).timestamp()
 
 
 def _eta(facts: Facts, status: PoolStatus | None, decision: Decision | None) -> str:

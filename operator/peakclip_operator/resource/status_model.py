@@ -28,6 +28,10 @@ class LagStatus(Part):
     """Wake-ups that wait for a second in which unpaid orders expire; each stands for all orders of its second.
     Known for the stream EXPIRY only."""
 
+    redelivered: int | None = None
+    """Of those in flight, the messages that were delivered before: a worker died with them, or nobody can finish
+    them."""
+
     oldest_seconds: int | None = None
     """Age of the oldest message that is not finished, in seconds."""
 
@@ -64,15 +68,40 @@ class ReplicasStatus(Part):
     """More than this many workers could only wait for each other's share of the limit."""
 
 
+class BoundStatus(Part):
+    """One constraint of a decision."""
+
+    constraint: str
+    """Its name, as in bindingConstraint."""
+
+    workers: int
+    """The number of workers after it."""
+
+
 class DecisionStatus(Part):
     """The last decision with everything that went into it."""
 
     reason: str
-    """One word: CatchingUp, KeepingUp, Idle, Stabilizing, AtMaximum, LagUnknown, WorkersUnknown or Paused."""
+    """One word: CatchingUp, KeepingUp, Idle, Stabilizing, AtMaximum, Ineffective, Excluded, LagUnknown, WorkersUnknown
+    or Paused."""
 
     binding_constraint: str
-    """What the number of workers follows: limit, demand, shortfall, catch-up, ceiling, minimum, maximum,
-    stabilization, scale-up-limit, scale-down-limit, scale-down-paused, paused, fallback or unknown."""
+    """What the number of workers follows: limit, demand, shortfall, catch-up, activation, ceiling, minimum, maximum,
+    stabilization, scale-up-limit, scale-down-limit, scale-down-paused, ineffective, excluded, beginning, paused,
+    fallback or unknown."""
+
+    rate_reason: str
+    """Why the limit in force is what it is: limit, database (it suffers), share (other pools need theirs), found
+    (somebody has lowered it) or paused."""
+
+    formula: str
+    """How the number of workers follows from the inputs, with their values in it."""
+
+    bounds: list[BoundStatus] = Field(default_factory=list, max_length=32)
+    """Each constraint that was looked at, in that order."""
+
+    unknown: dict[str, str] = Field(default_factory=dict)
+    """Signals that are unknown, and since when."""
 
     inputs: dict[str, float | None] = Field(default_factory=dict)
     """Every number that was used, rounded to three digits; null where it is unknown."""

@@ -87,6 +87,7 @@ def test_the_operator_can_be_given_more() -> None:
         "$JS.API.CONSUMER.CREATE.JOBS.mailer",
         "$JS.API.CONSUMER.PAUSE.JOBS.mailer",
         "$KV.PACE.mailer",
+        "$KV.MEMORY.mailer",
         "peakclip.status.mailer",
     }
     assert set(more.subscribe) - set(usual.subscribe) == {"peakclip.telemetry.mailer.*"}

@@ -19,7 +19,7 @@ SEEN = report.Seen(
     workers=Workers(running=2, starting=0),
     heard=Telemetry(Totals(1, 0, 1.0), [], starts_max_sliding_second=9, starts_recent_most=9),
     pace=None,
-    delayed=0,
+    has_timers=True,
 )
 
 

@@ -27,7 +27,8 @@ def test_a_burst_from_its_beginning_to_its_end() -> None:
     assert (pool.word("Ready"), pool.word("Scaling")) == ("True/CatchingUp", "True/Active")
     assert (pool.word("LagAvailable"), pool.word("Paused")) == ("True/Available", "False/NotPaused")
     assert status["lag"] == {
-        "total": 6_400, "ready": 6_396, "inFlight": 4, "delayed": 3, "scheduled": None, "oldestSeconds": 59,
+        "total": 6_400, "ready": 6_396, "inFlight": 4, "delayed": 3, "scheduled": None, "redelivered": None,
+        "oldestSeconds": 59,
     }  # fmt: skip
     assert status["rates"] == {
         "arrivalPerSecond": 0.0, "drainPerSecond": 100.0, "perWorkerPerSecond": 25.0, "limitPerSecond": 100.0,
