@@ -132,7 +132,7 @@ class PoolStatus(msgspec.Struct, frozen=True):
     rate_reason: str = ""  # why the rate in force is what it is
     formula: str = ""  # how the number of workers follows from the inputs, with their values in it
     bounds: tuple[tuple[str, int], ...] = ()  # each constraint that was looked at, and the workers after it
-    unknown: dict[str, float] = {}  # signals that are unknown, and for how many seconds
+    unknown: dict[str, float] = {}  # signals that are unknown, and since when
     inputs: dict[str, float | None] = {}  # every number that was used
 
 

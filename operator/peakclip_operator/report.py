@@ -72,7 +72,7 @@ def pool_status(
         rate_reason=decision.rate_reason,
         formula=decision.formula,
         bounds=tuple(decision.bounds),
-        unknown={name: round(seconds, 1) for name, seconds in decision.unknown.items()},
+        unknown=dict(decision.unknown),
         inputs={name: None if value is None else float(value) for name, value in inputs.items()},
     )
 
@@ -112,7 +112,8 @@ def export(status: PoolStatus, spec: PoolSpec, seen: Seen, desired: int | None) 
     telemetry.WORKERS.labels(pool, "starting").set(_number(workers.starting if workers else None))
     telemetry.WORKERS.labels(pool, "draining").set(_number(workers.draining if workers else None))
     for signal in dict.fromkeys((*SIGNALS, *status.unknown)):
-        telemetry.UNKNOWN.labels(pool, signal).set(status.unknown.get(signal, 0.0))
+        since = status.unknown.get(signal)
+        telemetry.UNKNOWN.labels(pool, signal).set(0.0 if since is None else max(0.0, status.at - since))
     for measure in HEALTH:
         telemetry.DATABASE_HEALTH.labels(pool, measure).set(_number(status.inputs.get(f"database_{measure}")))
     telemetry.SCALE_UP_BLOCKED.labels(pool).set(status.binding_constraint == "ineffective")

@@ -35,6 +35,7 @@ _BINDING_SENTENCES: Final = {
     "shortfall": "one more, since the drain falls short",
     "catch-up": "none is given back before the backlog is gone",
     "activation": "as many as begin at once where there were none",
+    "trial": "more are needed, and those that were added last show first whether they bring throughput",
     "ineffective": "more are needed, and the last ones that were added brought no throughput",
     "ceiling": "more could only wait for each other's share of {limit}/s",
     "minimum": "spec.replicas.min",
@@ -49,7 +50,14 @@ _STATES: Final[Mapping[bool | None, Literal["True", "False", "Unknown"]]] = {
     False: "False",
     None: "Unknown",
 }
-_LIMITED: Final = ("maximum", "scale-up-limit", "scale-down-limit", "scale-down-paused", "ineffective")
+_LIMITED: Final = (
+    "maximum",
+    "scale-up-limit",
+    "scale-down-limit",
+    "scale-down-paused",
+    "trial",
+    "ineffective",
+)
 _HELD: Final = {
     "unknown": "the lag is unknown",
     "paused": "the pool is paused",

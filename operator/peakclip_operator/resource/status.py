@@ -15,8 +15,6 @@ from peakclip_operator.resource.conditions import Facts, conditions
 from peakclip_operator.resource.duration import written
 
 _LONGEST_FORMULA: Final = 1024
-_RFC_3339: Final = "%Y-%m-%dT%H:%M:%SZ"
-_SAME_SECONDS: Final = 2.0  # off by less is the same moment: one half is lost with the fractions
 
 
 def build_status(facts: Facts, previous: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -37,7 +35,7 @@ def build_status(facts: Facts, previous: Mapping[str, Any] | None = None) -> dic
         ),
         eta_seconds=_whole(decision.eta_seconds) if decision else None,
         eta=_eta(facts, status, decision),
-        decision=_decision(decision, facts.now, (previous or {}).get("decision") or {}),
+        decision=_decision(decision),
         conditions=conditions(facts, before),
     )
     return made.model_dump(mode="json", by_alias=True)
@@ -71,9 +69,7 @@ def _rates(facts: Facts, status: PoolStatus | None) -> model.RatesStatus:
     )
 
 
-def _decision(
-    decision: Decision | None, now: float, before: Mapping[str, Any]
-) -> model.DecisionStatus | None:
+def _decision(decision: Decision | None) -> model.DecisionStatus | None:
     if decision is None:
         return None
     return model.DecisionStatus(
@@ -82,24 +78,18 @@ def _decision(
         rate_reason=decision.rate_reason,
         formula=decision.formula[:_LONGEST_FORMULA],
         bounds=[model.BoundStatus(constraint=name, workers=workers) for name, workers in decision.bounds],
-        unknown=_since(decision.unknown, now, before.get("unknown") or {}),
-        inputs={to_camel(name): _rounded(value) for name, value in decision.inputs.items()},
+        unknown={to_camel(name): _time(since) for name, since in decision.unknown.items()},
+        inputs={to_camel(name): _input(name, value) for name, value in decision.inputs.items()},
     )
 
 
-def _since(unknown: Mapping[str, float], now: float, before: Mapping[str, str]) -> dict[str, str]:
-    """Since when instead of for how long: a status in which nothing happens stays the same. What is stored already
-    stays, too, if it is no more than a second off."""
-    found = {}
-    for name, seconds in unknown.items():
-        since, known = now - seconds, before.get(to_camel(name), "")
-        same = known and abs(_epoch(known) - since) <= _SAME_SECONDS
-        found[to_camel(name)] = known if same else datetime.fromtimestamp(since, UTC).strftime(_RFC_3339)
-    return found
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _epoch(text: str) -> float:
-    return datetime.strptime(text, _RFC_3339).replace(tzinfo=UTC).timestamp()
+def _input(name: str, value: float | None) -> float | None:
+    """Times are epoch seconds: three digits of them say nothing."""
+    return _whole(value) if name.endswith("_until") else _rounded(value)
 
 
 def _eta(facts: Facts, status: PoolStatus | None, decision: Decision | None) -> str:

@@ -87,12 +87,12 @@ class DecisionStatus(Part):
 
     binding_constraint: str
     """What the number of workers follows: limit, demand, shortfall, catch-up, activation, ceiling, minimum, maximum,
-    stabilization, scale-up-limit, scale-down-limit, scale-down-paused, ineffective, excluded, beginning, paused,
-    fallback or unknown."""
+    stabilization, scale-up-limit, scale-down-limit, scale-down-paused, trial, ineffective, excluded, beginning,
+    paused, fallback or unknown."""
 
     rate_reason: str
-    """Why the limit in force is what it is: limit, database (it suffers), share (other pools need theirs), found
-    (somebody has lowered it) or paused."""
+    """Why the limit in force is what it is: limit, database (it suffers), share (other pools need theirs) or
+    paused."""
 
     formula: str
     """How the number of workers follows from the inputs, with their values in it."""
