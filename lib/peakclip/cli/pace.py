@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import logging
-import re
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 import msgspec
-import structlog
 
 from peakclip import topology
-from peakclip.cli.common import read_credentials, where
-from peakclip.errors import PeakclipError, RefusedError, SettingsError
+from peakclip.cli.asking import ask, check_pool, nats_options, pool_argument
+from peakclip.errors import RefusedError, SettingsError
 from peakclip.jetstream import STREAM_NOT_FOUND, JetStream
 from peakclip.limiter.pace import Change, Pace, rate_at, read_pace, set_pace
-from peakclip.settings import Settings
 
-_T = TypeVar("_T")
-
-_PATIENCE_SECONDS: Final = 5.0
 _POOLS: Final = tuple(topology.POOLS)
 
 
@@ -38,37 +27,6 @@ class View:
     before: Pace | None
     after: Pace | None
     now: float
-
-
-def _check_pool(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", value):
-        raise click.BadParameter(f"{value!r} is not the name of a pool: letters, digits, - and _ only.")
-    return value
-
-
-_pool = click.argument("pool", callback=_check_pool)
-
-
-def _address(data: Path | None, nats_url: str | None) -> str | None:
-    """--nats-url wins over --data, and both over the environment (None)."""
-    return nats_url if nats_url or data is None else read_credentials(data).get("nats_url")
-
-
-def _nats(function: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options that say where NATS is, and passes it the address as `nats_url`."""
-
-    @functools.wraps(function)
-    def wrapped(data: Path | None, nats_url: str | None, **rest: Any) -> None:
-        try:
-            address = _address(data, nats_url)
-        except SettingsError as exc:
-            raise click.UsageError(str(exc)) from exc
-        function(nats_url=address, **rest)
-
-    folder = click.option(
-        "--data", type=click.Path(path_type=Path), help="Folder of `peakclip up`: it names the server."
-    )
-    return folder(click.option("--nats-url", help="Where NATS is; otherwise PEAKCLIP_NATS_URL.")(wrapped))
 
 
 _json = click.option("--json", "as_json", is_flag=True, help="A JSON object instead of a sentence.")
@@ -83,28 +41,28 @@ def command() -> None:
 
 
 @command.command("get")
-@click.argument("pool", callback=_check_pool, required=False)
-@_nats
+@click.argument("pool", callback=check_pool, required=False)
+@nats_options
 @_json
 def get_command(pool: str | None, nats_url: str | None, as_json: bool) -> None:
     """Show the rate of POOL, for example: orders: 100/s (burst 5). Without POOL: a line for each of them."""
-    for view in _run(nats_url, lambda js: _look_at(js, _POOLS if pool is None else (pool,))):
+    for view in ask(nats_url, lambda js: _look_at(js, _POOLS if pool is None else (pool,))):
         click.echo(as_object(view) if as_json else as_sentence(view))
 
 
 @command.command("set")
-@_pool
+@pool_argument
 @click.argument("rate", type=float, metavar="R")
 @click.option(
     "--burst", type=int, help="Starts above R that one second may hold; R/20, at least 5, otherwise."
 )
-@_nats
+@nats_options
 @_json
 def set_command(pool: str, rate: float, burst: int | None, nats_url: str | None, as_json: bool) -> None:
     """Let POOL start R messages per second over all its workers. Fractions such as 0.5 are exact."""
     try:
         Change(limit_per_second=rate, burst=burst)  # nonsense is refused whether NATS is up or not
-        view = _run(nats_url, lambda js: _change(js, pool, limit_per_second=rate, burst=burst))
+        view = ask(nats_url, lambda js: _change(js, pool, limit_per_second=rate, burst=burst))
     except SettingsError as exc:
         raise click.UsageError(str(exc)) from exc  # exit 2
     click.echo(as_object(view) if as_json else as_sentence(view))
@@ -113,8 +71,8 @@ def set_command(pool: str, rate: float, burst: int | None, nats_url: str | None,
 
 
 @command.command("pause")
-@_pool
-@_nats
+@pool_argument
+@nats_options
 @_json
 def pause_command(pool: str, nats_url: str | None, as_json: bool) -> None:
     """Let POOL start nothing until `resume`. What comes is still accepted, and waits."""
@@ -122,8 +80,8 @@ def pause_command(pool: str, nats_url: str | None, as_json: bool) -> None:
 
 
 @command.command("resume")
-@_pool
-@_nats
+@pool_argument
+@nats_options
 @_json
 def resume_command(pool: str, nats_url: str | None, as_json: bool) -> None:
     """Let POOL start messages again, at its rate."""
@@ -132,7 +90,7 @@ def resume_command(pool: str, nats_url: str | None, as_json: bool) -> None:
 
 def _switch(pool: str, nats_url: str | None, as_json: bool, *, paused: bool) -> None:
     try:
-        view = _run(nats_url, lambda js: _change(js, pool, paused=paused))
+        view = ask(nats_url, lambda js: _change(js, pool, paused=paused))
     except SettingsError as exc:
         raise click.ClickException(f"{pool} has no rate yet: `peakclip pace set {pool} R` sets one.") from exc
     click.echo(as_object(view) if as_json else as_sentence(view))
@@ -158,33 +116,6 @@ async def _change(js: JetStream, pool: str, **change: Any) -> View:
     before = (await _look(js, pool)).after
     after = await set_pace(js, pool, **change)
     return View(pool, before, after, (await js.stream_state(topology.TICKETS)).server_time)
-
-
-def _run(nats_url: str | None, ask: Callable[[JetStream], Awaitable[_T]]) -> _T:
-    """Connects, asks, and turns what goes wrong into one sentence and exit 1."""
-    # A command that answers or says why not: the connection's own log lines would only be in the way.
-    quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)
-    structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    url = Settings.load(nats_url=nats_url).nats_url
-
-    async def main() -> _T:
-        async with (
-            asyncio.timeout(_PATIENCE_SECONDS),
-            await JetStream.connect(url, name="peakclip-pace") as js,
-        ):
-            return await ask(js)
-
-    try:
-        return asyncio.run(main())
-    except TimeoutError as exc:
-        raise click.ClickException(
-            f"NATS at {where(url)} did not answer within {_PATIENCE_SECONDS:g} s, or did not let us in. "
-            + ("Does it run?" if nats_url else "--data DIR finds the one of `peakclip up`.")
-        ) from exc
-    except SettingsError:
-        raise
-    except PeakclipError as exc:
-        raise click.ClickException(str(exc)) from exc
 
 
 def as_sentence(view: View) -> str:

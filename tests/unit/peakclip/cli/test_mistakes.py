@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from peakclip.cli import audit, demo, dlq, keys, load, pace, shop, up
+from peakclip.cli import audit, demo, dlq, explain, keys, load, pace, shop, up
 from peakclip.cli.common import check_writable, error_words, read_credentials, where
 from peakclip.cli.main import main
 from peakclip.credentials import key_id
@@ -41,6 +41,7 @@ def test_more_workers_at_least_than_at_most_start_nothing(command: click.Command
     ("command", "arguments"),
     [
         (pace.command, ["get", "orders"]),
+        (explain.command, ["orders"]),
         (audit.command, []),
         (load.command, ["--stock", "1"]),
         (keys.command, ["list"]),
@@ -145,7 +146,7 @@ def test_an_address_is_shown_without_its_password() -> None:
 
 def test_the_list_of_commands_cuts_no_sentence_off() -> None:
     listed = CliRunner().invoke(main, ["--help"]).stdout.split("Commands:")[1]
-    ours = ("audit", "demo", "keys", "load", "migrate", "pace", "up")
+    ours = ("audit", "demo", "explain", "keys", "load", "migrate", "pace", "up")
     cut = [
         line for line in listed.splitlines() if line.split()[:1] and line.split()[0] in ours and "..." in line
     ]

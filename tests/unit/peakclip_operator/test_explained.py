@@ -1,0 +1,84 @@
+"""What `peakclip explain` says of a real decision."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from peakclip.cli.explain import as_text
+from peakclip.messages import PoolStatus, encode
+from peakclip_operator.plan import DatabaseTotals, Lag, Memory, Observation, PoolSpec, Totals, decide
+from peakclip_operator.ports import PaceReading, Telemetry, Workers
+from peakclip_operator.report import Seen, pool_status
+
+NOW = 1_700_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def utc() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def status(observation: Observation, ticks: int = 20) -> PoolStatus:
+    """Of the last of so many ticks, a second apart, as it comes out of NATS."""
+    spec, memory = PoolSpec(), Memory()
+    for tick in range(ticks):
+        lag = observation.lag
+        if lag is not None:
+            observation = Observation(
+                Lag(lag.ready - 100, lag.in_flight, lag.last_seq, lag.finished_seq + 100, 3.0, 1, 5),
+                *(observation.totals, observation.replicas, observation.ready, observation.delayed),
+            )
+        decision, memory = decide(spec, observation, memory, NOW + tick)
+    workers = None if observation.replicas is None else Workers(observation.ready or 0, 0)
+    heard = Telemetry(observation.totals, (), finished_ever=7) if observation.totals else None
+    seen = Seen(NOW + ticks - 1, workers, heard, PaceReading(100.0, 100.0, paused=False, burst=5))
+    made = pool_status("orders", spec, observation, decision, seen)
+    return msgspec.json.decode(encode(made), type=PoolStatus)
+
+
+def test_a_decision_is_shown_with_its_formula_its_bounds_and_its_numbers() -> None:
+    database = DatabaseTotals(0, 0, 0.0, (0, 0), (1.0,))
+    text = as_text(
+        status(Observation(Lag(12_000, 6, 12_000, 0), Totals(0, 0, 0.0, database), 6, ready=5, delayed=2))
+    )
+    lines = text.splitlines()
+    assert lines[0] == "orders at 22:13:39"
+    assert lines[1].startswith("workers   6 wanted, 5 running: CatchingUp, by ")
+    assert lines[2] == "rate      100/s in force of 100/s (limit)"
+    assert lines[4].startswith("want = min(R 100, lag 10006/120")
+    assert sum(line.endswith("  binds") for line in lines) == 1
+    shown = dict(line.split(maxsplit=1) for line in lines if line.count("  ") and " " in line.strip())
+    assert shown["lag_ready"] == "10,000"
+    assert shown["lag_delayed"] == "2"
+    assert shown["utilization"] == "0.7"
+    assert shown["per_worker_is_prior"] == "yes"
+    assert shown["database_p95_seconds"] == "unknown"
+    assert shown["speed"] == "22:13:20, for 19 s"
+    assert "lag  " not in text
+
+
+def test_unknown_is_said_with_its_time_and_never_as_zero() -> None:
+    blind = status(Observation(), ticks=4)
+    assert (blind.workers_current, blind.workers_desired, blind.lag_ready, blind.lag_redelivered) == (
+        None,
+    ) * 4
+    text = as_text(blind)
+    assert "unknown wanted, unknown running: WorkersUnknown, by unknown" in text
+    for signal in ("lag", "telemetry", "workers", "ready", "delayed", "arrivals", "speed", "database"):
+        assert f"\n{signal.ljust(9)}  22:13:20, for 3 s" in text
+
+
+def test_what_an_older_operator_says_is_shown_as_far_as_it_goes() -> None:
+    told = msgspec.to_builtins(status(Observation()))
+    for name in ("formula", "bounds", "unknown", "inputs", "rate_reason"):
+        del told[name]
+    text = as_text(msgspec.convert(told, PoolStatus))
+    assert len(text.splitlines()) == 3
