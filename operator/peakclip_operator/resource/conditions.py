@@ -154,7 +154,13 @@ def _ready(facts: Facts) -> Word:
     if spec.mode == "Advise":
         return Word(True, "Advising", f"Nothing is touched. {_advice(facts, decision)}")
     sentence = _READY_SENTENCES.get(decision.reason, decision.reason)
-    return Word(True, decision.reason, _filled(sentence, facts))
+    return Word(True, decision.reason, _filled(sentence, facts) + _suffering(decision))
+
+
+def _suffering(decision: Decision) -> str:
+    if decision.rate_reason != "database":
+        return ""
+    return f" The database suffers, so {decision.rate:.3g}/s are in force until it is well."
 
 
 def _scaling(facts: Facts) -> Word:

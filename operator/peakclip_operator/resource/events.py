@@ -134,7 +134,7 @@ def _condition(
 
 
 def _ready(word: Mapping[str, Any], before: str) -> Event | None:
-    if word["status"] == "False" or word["reason"] == "AtMaximum":
+    if word["status"] == "False" or word["reason"] in ("AtMaximum", "Ineffective"):
         return Event("Warning", word["reason"], word["message"])
     if word["status"] == "True" and before.startswith("False/"):
         return Event("Normal", "Recovered", f"No longer {before.removeprefix('False/')}. {word['message']}")
