@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from resource_pool import SPEC, START, Pool
 
 from peakclip import errors
 from peakclip.errors import PeakclipError, RefusedError, UnavailableError
-from peakclip_operator.plan import Lag
+from peakclip_operator.plan import Lag, Memory, Observation, PoolSpec, decide
 from peakclip_operator.resource.conditions import Facts
 from peakclip_operator.resource.events import Event
 from peakclip_operator.resource.model import read_spec
@@ -197,3 +198,45 @@ def test_before_the_first_tick_nothing_is_claimed() -> None:
     assert pool.word("Ready") == "Unknown/Starting"
     assert pool.status["decision"] is None
     assert pool.events == []
+
+
+def decided(now: float, **changes: Any) -> Facts:
+    usual, _ = decide(PoolSpec(), Observation(Lag(9, 9, 99, 9), replicas=5), Memory(), now)
+    decision = replace(usual, **{"reason": "CatchingUp", "binding_constraint": "limit", **changes})
+    return Facts("shop", 1, now, read_spec(SPEC), decision=decision, workers=5)
+
+
+def test_a_database_that_suffers_is_told_and_that_it_is_well_again() -> None:
+    pool = Pool()
+    pool.write(decided(START))
+    pool.write(decided(START + 5, rate=70.0, rate_reason="database"))
+    pool.write(decided(START + 10, rate=49.0, rate_reason="database"))
+    assert pool.condition("Ready")[2].endswith("The database suffers, so 49/s are in force until it is well.")
+    pool.write(decided(START + 15, rate_reason="database", valid=False))  # nothing is known at this moment
+    pool.write(decided(START + 60))
+    assert [(one.type, one.reason, one.message) for one in pool.events] == [
+        ("Warning", "RateLowered", "The database suffers: 70/s of 100/s until it is well."),
+        ("Normal", "RateRestored", "The database is well again: 100/s."),
+    ]
+    pool.write(decided(START + 90, rate=70.0, rate_reason="database"))
+    assert len(pool.events) == 2  # not again so soon
+
+
+@pytest.mark.parametrize(
+    ("reason", "binding", "ready", "scaling", "words"),
+    [
+        ("Ineffective", "ineffective", "True/Ineffective", "True/Limited", "brought no throughput"),
+        ("CatchingUp", "trial", "True/CatchingUp", "True/Limited", "show first whether they bring"),
+        ("Excluded", "excluded", "True/Excluded", "False/Held", "nobody is started or ended"),
+        ("KeepingUp", "beginning", "True/KeepingUp", "False/Held", "has just begun"),
+        ("CatchingUp", "activation", "True/CatchingUp", "True/Active", "begin at once where there were none"),
+    ],
+)
+def test_what_holds_the_number_has_a_word_and_a_sentence(
+    reason: str, binding: str, ready: str, scaling: str, words: str
+) -> None:
+    pool = Pool()
+    pool.write(decided(START, reason=reason, binding_constraint=binding))
+    assert (pool.word("Ready"), pool.word("Scaling")) == (ready, scaling)
+    assert words in pool.condition("Scaling")[2]
+    assert [one.reason for one in pool.events] == (["Ineffective"] if reason == "Ineffective" else [])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
-from resource_pool import Pool
+from resource_pool import SPEC, START, Pool
 
 from peakclip.errors import UnavailableError
-from peakclip_operator.plan import Lag, Totals
+from peakclip_operator.plan import Lag, Memory, Observation, PoolSpec, Totals, decide
+from peakclip_operator.resource.conditions import Facts
+from peakclip_operator.resource.model import read_spec
 from peakclip_operator.resource.status_model import WorkerPoolStatus
 
 
@@ -105,3 +110,27 @@ def test_every_status_is_one_that_the_definition_allows() -> None:
     pool.tick(drained(1))
     again = WorkerPoolStatus.model_validate(pool.status)
     assert again.model_dump(mode="json", by_alias=True) == pool.status
+
+
+def test_a_decision_is_told_with_its_bounds_and_what_is_unknown_since_when() -> None:
+    pool = Pool()
+    for second in range(1, 10):
+        pool.tick(replace(drained(second), redelivered=2))
+    told = pool.status["decision"]
+    assert pool.status["lag"]["redelivered"] == 2
+    assert told["rateReason"] == "limit"
+    assert told["formula"].startswith("want = min(R 100")
+    assert {"constraint": told["bindingConstraint"], "workers": pool.status["replicas"]["desired"]} in told[
+        "bounds"
+    ]
+    since = datetime.fromtimestamp(START + 1, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert told["unknown"] == dict.fromkeys(("telemetry", "ready", "speed", "database"), since)
+
+
+def test_a_time_among_the_inputs_keeps_all_its_digits() -> None:
+    usual, _ = decide(PoolSpec(), Observation(), Memory(), START)
+    decision = replace(usual, inputs={**usual.inputs, "blocked_until": START + 61.4, "spare": 0.23456})
+    pool = Pool()
+    pool.write(Facts("shop", 1, START, read_spec(SPEC), decision=decision))
+    inputs = pool.status["decision"]["inputs"]
+    assert (inputs["blockedUntil"], inputs["spare"]) == (START + 61, 0.235)
