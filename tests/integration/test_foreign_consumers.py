@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from pools import take
 from support import until
 
 from peakclip import topology
@@ -79,6 +80,10 @@ async def test_lag_is_that_of_the_consumer_and_not_of_the_stream(js: JetStream) 
     await taken[0].ack()
     lag = await world.lag.read()
     assert (lag.ready, lag.in_flight, lag.last_seq, lag.finished_seq) == (2, 2, 5, 1)
+    assert (lag.redelivered, lag.floor_seq) == (0, 8)  # seven of the stream are not for this consumer
+    await taken[1].nak()
+    await take(js.pull("MAIL", "letters"), 3)
+    assert (await world.lag.read()).redelivered == 1
 
 
 async def test_one_that_is_missing_is_refused_by_its_code(js: JetStream) -> None:

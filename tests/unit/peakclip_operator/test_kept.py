@@ -26,9 +26,10 @@ class Store:
     body: bytes | None = None
     saves: list[float] = field(default_factory=list)
     away: bool = False
+    unreadable: bool = False
 
     async def load(self, now: float) -> Memory | None:
-        if self.away:
+        if self.away or self.unreadable:
             raise UnavailableError
         return None if self.body is None else decode(self.body, "", now)[0]
 
@@ -98,13 +99,13 @@ async def test_a_restart_while_workers_are_kept_for_another_burst_gives_none_bac
 async def test_while_it_cannot_be_read_everything_is_held_and_nothing_is_overwritten() -> None:
     pool = draining(store := Store())
     before = (await pool.run(60))[-1].workers_desired
-    kept, store.away = store.body, True
+    kept, store.unreadable = store.body, True
     begin(pool, store)
     held = await pool.run(RECALL_SECONDS - 2)
     assert set(numbers(held)) == {before}
     assert held[-1].reason == "LagUnknown"
     assert store.body == kept
-    store.away = False
+    store.unreadable = False
     (after, *_) = await pool.run(1)
     assert (after.workers_desired, after.reason) == (before, "CatchingUp")
     assert after.per_worker_per_second is not None
