@@ -1,4 +1,4 @@
-"""What a whole worker says of itself, and what becomes of it in a controller that began before and one that began late."""
+"""What a whole worker says of itself, heard by a controller that began before it and by one that began late."""
 
 from __future__ import annotations
 
