@@ -121,6 +121,22 @@ TIMES = [
     } | {"processing " + name: one for name, one in percentiles("peakclip_processing_seconds", POOL, "pool").items()},
           "s"),
 ]  # fmt: skip
+DATABASE = [
+    Panel("One statement", percentiles("peakclip_database_seconds", POOL, "pool"), "s"),
+    Panel("Wait for a connection", percentiles("peakclip_database_wait_seconds", POOL, "pool"), "s",
+          text="More workers than the database has connections for, or connections that are slow to come."),
+    Panel("Statements by outcome", {
+        "{{pool}} {{outcome}}": rate("peakclip_database_calls_total", "pool, outcome", POOL),
+    }, "ops", text="failed: the database was away, unfit or too late."),
+    Panel("What lowers the rate", {
+        "{{pool}} {{measure}}": most("peakclip_database_health", POOL, "pool, measure"),
+    }, text="As the operator saw it in the last 5 s: share of errors, mean wait and 95th percentile in seconds."),
+    Panel("More workers brought nothing", {"{{pool}}": most("peakclip_scale_up_blocked", POOL)},
+          text="1: so none are added for a while."),
+    Panel("Unknown signals", {
+        "{{pool}} {{signal}}": most("peakclip_signal_unknown_seconds", POOL, "pool, signal"),
+    }, "s", text="For how long; 0: known."),
+]  # fmt: skip
 FAILURES = [
     Panel("Outcomes", {"{{pool}} {{outcome}}": rate("peakclip_processed_total", "pool, outcome", POOL)}, "cps"),
     Panel("Failed attempts", {"{{pool}}": rate("peakclip_failed_attempts_total", "pool", POOL)}, "cps"),
@@ -168,6 +184,7 @@ ROWS = {
     "Rate": RATE,
     "Workers": WORKERS,
     "Times": TIMES,
+    "Database, as workers and operator see it": DATABASE,
     "Failures": FAILURES,
     "Outbox and disks": OUTBOX,
     "Expiry (reaper)": EXPIRY,

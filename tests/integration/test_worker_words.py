@@ -28,9 +28,11 @@ async def test_a_worker_tells_its_age_its_number_and_how_the_database_answered(
     js: JetStream, database: Any, nats_url: str, fresh_database_url: str
 ) -> None:
     words: list[WorkerTelemetry] = []
+    came: list[float] = []
 
     async def received(msg: Msg) -> None:
         words.append(msgspec.json.decode(msg.data, type=WorkerTelemetry))
+        came.append(time.time())
 
     await js.subscribe_core(f"{topology.WORKER_TELEMETRY}.orders.*", received)
     began = NatsTelemetry(js, "orders")
@@ -61,8 +63,8 @@ async def test_a_worker_tells_its_age_its_number_and_how_the_database_answered(
     assert last.database is not None
     assert 0 < last.database.calls == sum(last.database.took)
     assert (last.database.errors, len(last.database.took)) == (0, len(DATABASE_BOUNDS) + 1)
-    for word in words[2:]:
-        late.hear(word, time.time())
+    for word, at in zip(words[2:], came[2:], strict=True):
+        late.hear(word, at)
     assert late.report(time.time()).totals.finished == last.finished - words[2].finished
     totals = (await began.read(time.time())).totals
     assert (totals.finished, totals.failed) == (40, 0)
