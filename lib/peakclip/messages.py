@@ -92,6 +92,7 @@ class WorkerTelemetry(msgspec.Struct, frozen=True):
     since: float | None = (
         None  # when it began: another process of the same name and pid began at another time
     )
+    batches: int | None = None  # how often it has started something; None: it does not tell
     number: int | None = None  # of the word, from 1 on: tells a late one and a repeat
     database: DatabaseWord | None = None  # None: this worker does not measure it
 

@@ -30,9 +30,11 @@ _RECENT_SECONDS = 60.0
 _STRETCH_SECONDS = 5.0
 
 _Key = tuple[str, int, float | None]
-_Numbers = tuple[float, ...]  # finished, failed, busy; calls, errors, wait and the buckets of the database
+_Numbers = tuple[
+    float, ...
+]  # finished, failed, busy, batches; calls, errors, wait and the buckets of the database
 _NO_DATABASE = DatabaseWord(0, 0, 0.0, (0,) * (len(DATABASE_BOUNDS) + 1))
-_NOTHING: _Numbers = (0,) * (6 + len(_NO_DATABASE.took))
+_NOTHING: _Numbers = (0,) * (7 + len(_NO_DATABASE.took))
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class WorkersHeard:
         self._gone_ever = (0.0, 0.0)
         self._horizon = began  # who began before it may have been counted before
         self._measured = False  # somebody told of a database
+        self._counted = True  # nobody was silent about batches
         self._most_at_once: int | None = None  # of the newest word: workers of a pool are alike
         self._starts = PoolStarts()
 
@@ -68,6 +71,7 @@ class WorkersHeard:
         key = (word.worker, word.pid, word.since)
         numbers = _numbers(word)
         self._measured |= _database(word) is not None
+        self._counted &= word.batches is not None
         known = self._known.get(key)
         if known is not None and word.since is None and _is_another(word, known.newest):
             self._fold(key)
@@ -130,9 +134,15 @@ class WorkersHeard:
         ]
 
     def _totals(self, done: _Numbers) -> Totals:
-        finished, failed, busy, calls, errors, wait, *took = done
+        finished, failed, busy, batches, calls, errors, wait, *took = done
         database = DatabaseTotals(int(calls), int(errors), wait, tuple(map(int, took)), DATABASE_BOUNDS)
-        return Totals(int(finished), int(failed), busy, database if self._measured else None)
+        return Totals(
+            finished=int(finished),
+            failed=int(failed),
+            busy_seconds=busy,
+            batches=int(batches) if self._counted else None,
+            database=database if self._measured else None,
+        )
 
     @staticmethod
     def _sum(rows: Sequence[_Numbers]) -> _Numbers:
@@ -143,7 +153,7 @@ class WorkersHeard:
 def _numbers(word: WorkerTelemetry) -> _Numbers:
     told = _database(word) or _NO_DATABASE
     return (
-        *(word.finished, word.failed, word.busy_seconds),
+        *(word.finished, word.failed, word.busy_seconds, word.batches or 0),
         *(told.calls, told.errors, told.wait_seconds, *told.took),
     )
 

@@ -84,6 +84,7 @@ class Drain:
         self._in_hand: list[InMessage] = []
         self._finished = 0
         self._failed = 0
+        self._batches = 0
         self._busy_seconds = 0.0
         self._draining = False
         self._starts: list[tuple[float, int]] = []  # since the last telemetry that was sent
@@ -144,6 +145,7 @@ class Drain:
         self._busy_seconds += busy
         self._finished += len(result.finished)
         self._failed += result.failed
+        self._batches += len(starts)
 
     async def _acquire(self, most: int) -> list[Start]:
         """What may start now; for a pool that gathers, all that may start within its time. Empty: told to stop."""
@@ -228,6 +230,7 @@ class Drain:
             starts=tuple(self._starts),
             most_at_once=self._most_at_once,
             since=self._since,
+            batches=self._batches,
             number=self._words,
             database=None if self._database is None else self._database(),
         )

@@ -77,6 +77,9 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
 
 def _looked(spec: PoolSpec, observation: Observation, memory: Memory, now: float) -> Memory:
     """The memory with what this tick saw, before anything is decided."""
+    if memory.decided_at is not None and now - memory.decided_at > spec.gap_seconds:
+        # Nobody looked: neither was the pool seen to be too slow, nor whether its last workers were of use.
+        memory = replace(memory, on_pace_at=now, trials=memory.trials.interrupted())
     found, begun_at, needs = memory.proven, memory.begun_at, memory.needs
     if memory.replicas is None:
         found = observation.replicas
@@ -91,6 +94,7 @@ def _looked(spec: PoolSpec, observation: Observation, memory: Memory, now: float
         level=memory.level.observe(spec, totals.database if totals else None, observation.lag, now),
         proven=found,
         begun_at=begun_at,
+        decided_at=now,
         # What lies ahead was before the clock was set back: until the clock is there again it would never grow old.
         on_pace_at=None if memory.on_pace_at is None else min(memory.on_pace_at, now),
         changed_at=None if memory.changed_at is None else min(memory.changed_at, now),

@@ -57,6 +57,8 @@ class Memory:
     found at the start, or that was seen to be too small."""
     unknown: tuple[tuple[str, float], ...] = ()
     """Since when which signals have been unknown."""
+    decided_at: float | None = None
+    """When the last decision was made."""
     begun_at: float | None = None
     """When this controller began, if it began without a memory."""
     changed_at: float | None = None

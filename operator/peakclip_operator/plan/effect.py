@@ -65,6 +65,10 @@ class Trials:
         attempt = self.attempt
         return None if attempt is None else ("trial", max(attempt.after, 2 * attempt.before))
 
+    def interrupted(self) -> Trials:
+        """Nobody has looked for a while; what was found before stays."""
+        return replace(self, attempt=None, full_since=None)
+
     def seen(self, spec: PoolSpec, scene: Scene) -> Trials:
         """Before the decision: what has become of the attempt."""
         if not spec.effect.enabled:

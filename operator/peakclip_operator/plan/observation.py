@@ -65,11 +65,11 @@ class Totals:
     busy_seconds: float
     """Time spent on messages, the wait for the limiter excluded: throttled is not slow."""
 
-    batches: int | None = None
-    """How often something was started; None: these workers do not tell, and every batch counts as a full one."""
-
     database: DatabaseTotals | None = None
     """None: these workers tell nothing of a database."""
+
+    batches: int | None = None
+    """How often something was started; None: these workers do not tell, and every batch counts as a full one."""
 
 
 @dataclass(frozen=True, slots=True)

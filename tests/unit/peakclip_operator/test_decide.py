@@ -213,7 +213,7 @@ def test_batches_that_are_not_full_make_no_worker_slow() -> None:
     for tick in range(1, 41):
         filled = 4 if tick <= 20 else 1
         finished, batches, busy = finished + 44 * filled, batches + 44, busy + 2.0
-        totals = Totals(finished, 0, busy, batches)
+        totals = Totals(finished, 0, busy, batches=batches)
         decision, memory = decide(spec, seen(3, stored=finished + 3, totals=totals), memory, 20 + tick * 0.5)
         measured.append(decision.inputs["per_worker_per_second"])
     assert measured[18:] == [pytest.approx(88)] * 22

@@ -162,6 +162,13 @@ def test_a_histogram_of_another_version_is_left_out() -> None:
     )
 
 
+def test_batches_are_known_when_everybody_tells_of_them() -> None:
+    told = [(1_001.0, word(name, 40, age=1.0, number=1, batches=9)) for name in "ab"]
+    assert heard(*told).report(1_001.0).totals.batches == 18
+    silent = (1_001.0, word("c", 40, age=1.0, number=1))
+    assert heard(*told, silent).report(1_001.0).totals.batches is None
+
+
 def test_how_much_a_worker_takes_together_is_remembered_when_all_are_gone() -> None:
     assert WorkersHeard(BEGAN).report(BEGAN).most_at_once is None
     assert heard((1_001.0, word("a", 1, age=1.0, number=1, most_at_once=1))).report(1_100.0).most_at_once == 1

@@ -57,9 +57,8 @@ def numbers(statuses: list[Any]) -> list[int]:
     return [status.workers_desired for status in statuses]
 
 
-@pytest.mark.parametrize(("pause", "step"), [(0.0, 0), (1.5, 0), (4.0, 0), (20.0, 1), (200.0, 1)])
-async def test_a_restart_in_the_middle_of_a_drain_makes_no_step(pause: float, step: int) -> None:
-    """After a pause that is longer than a window the plan may find that one worker more is needed, and no more."""
+@pytest.mark.parametrize("pause", [0.0, 1.5, 4.0, 20.0, 200.0])
+async def test_a_restart_in_the_middle_of_a_drain_makes_no_step(pause: float) -> None:
     store = Store()
     pool = draining(store)
     before = (await pool.run(60))[-1]
@@ -70,7 +69,7 @@ async def test_a_restart_in_the_middle_of_a_drain_makes_no_step(pause: float, st
         pool._step()
     begin(pool, store)
     after = await pool.run(20)
-    assert all(0 <= number - before.workers_desired <= step for number in numbers(after))
+    assert set(numbers(after)) == {before.workers_desired}
     assert after[0].per_worker_per_second == pytest.approx(learned, rel=0.05)
     assert after[-1].reason == "CatchingUp"
 
