@@ -1,0 +1,339 @@
+"""The model: one step of time after another. Orders are counted, never objects; so are workers.
+
+What it knows: the limiter (slots of R, nothing banked, starts late by no more than the real tolerance allows), a
+database with a queue in it, workers that start, drain and die, messages that come back, and telemetry once a second.
+What it leaves out: single orders and their order, the tickets and the clocks of the limiter (the event level has them),
+the network, and that one worker differs from another.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_left
+from math import inf, sqrt
+from typing import NamedTuple
+
+from peakclip.limiter.grid import LATE_TOLERANCE_SECONDS, rate_milli, tolerance
+from peakclip_operator.plan import Lag
+from peakclip_operator.simulation.arrivals import per_step
+from peakclip_operator.simulation.autoscalers import Seen
+from peakclip_operator.simulation.database import BOUNDS
+from peakclip_operator.simulation.fleet import Fleet
+from peakclip_operator.simulation.scenario import Scenario
+from peakclip_operator.simulation.telling import Counters, Telling
+
+_FENCE_SECONDS = 1.3  # from another rate to the moment at which every worker obeys it
+
+
+class Row(NamedTuple):
+    """A second that has just passed."""
+
+    second: int
+    arrived: int
+    started: int
+    finished: int
+    lag: int
+    asked: int
+    existing: int
+    ready: int
+    rate: float
+    """In force at its end."""
+
+
+class World:
+    """`run` moves it on, `seen` looks at it, `scale` and `pace` act on it."""
+
+    def __init__(
+        self, scenario: Scenario, *, limited: bool, seed: int | None = None, step_seconds: float = 0.1
+    ) -> None:
+        self.seed = scenario.seed if seed is None else seed
+        self._scenario = scenario
+        self._limited = limited
+        self._dt = step_seconds
+        self._per_second = round(1 / step_seconds)
+        self._rng = rng = random.Random(self.seed)
+        orders = random.Random(self.seed + 1)  # the same orders whoever decides
+        self.arrivals = per_step(scenario.arrivals, self._per_second, orders if scenario.poisson else None)
+        self._fleet = Fleet(scenario, rng)
+        self._telling = Telling(scenario, rng)
+        self._index = 0
+        self.starts: list[int] = []
+        self.backlog: list[int] = []
+        self.rates: list[tuple[float, float]] = [(0.0, scenario.limit_per_second)]
+        """From when on which rate was in force."""
+        self.rows: list[Row] = []
+        self.arrived = self.started = self.finished = self.failed = 0
+        self.busy_seconds = self.worker_seconds = 0.0
+        self._queue = 0  # waits for a start
+        self._inside = 0  # in the database
+        self._delayed: list[tuple[float, int, int]] = []  # comes back at; how many; finished by then
+        self._delayed_count = 0
+        self._errors = 0
+        self._wait_seconds = 0.0
+        self._took = [0] * (len(BOUNDS) + 1)
+        self._slots = self._late = 0.0  # of the limiter: a part of a slot; slots that may still be used
+        self._free = self._able = 0.0  # orders that the workers, and the database, could still have done
+        self._lost = 0  # orders in the hands of workers that have died: their starts were in vain
+        self._busy = 0.0
+        self._rate = self._target = scenario.limit_per_second
+        self._fence: tuple[float, float] | None = None
+        self._oldest = 0  # index of the step in which the oldest unfinished order came
+        self._sum_to_oldest = 0
+        self._row_before = (0, 0, 0)
+
+    @property
+    def now(self) -> float:
+        return self._index * self._dt
+
+    @property
+    def remaining(self) -> bool:
+        return self._index < len(self.arrivals)
+
+    # -- acting --------------------------------------------------------------------------------------------
+
+    def scale(self, asked: int) -> None:
+        self._fleet.scale(asked, self.now)
+
+    def pace(self, per_second: float) -> None:
+        """Another rate counts when every worker has heard of it."""
+        if per_second != self._target:
+            self._target = per_second
+            self._fence = (self.now + _FENCE_SECONDS, per_second)
+
+    def forget_telemetry(self) -> None:
+        self._telling.forget()
+
+    # -- looking -------------------------------------------------------------------------------------------
+
+    def seen(self) -> Seen:
+        now, fleet, scenario = self.now, self._fleet, self._scenario
+        outstanding = self._queue + self._inside
+        held = min(outstanding, fleet.ready * scenario.batch)
+        totals = self._telling.tell(self._counters(), fleet.ready, now)
+        lag = None
+        if not any(since <= now < until for since, until in scenario.lag_unknown):
+            floor = self._delayed[0][2] if self._delayed else self.finished
+            lag = Lag(
+                ready=outstanding - held,
+                in_flight=held + self._delayed_count,
+                last_seq=self.arrived,
+                finished_seq=self.finished,
+                oldest_seconds=self._oldest_seconds(floor),
+                redelivered=self._delayed_count,
+                floor_seq=floor,
+            )
+        return Seen(
+            lag=lag,
+            totals=totals,
+            delayed=self._delayed_count,
+            asked=fleet.asked,
+            existing=fleet.existing,
+            ready=fleet.ready,
+            busy=self._busy,
+            arrived_total=self.arrived,
+            started_total=self.started,
+            finished_total=self.finished,
+            busy_seconds_total=self.busy_seconds,
+        )
+
+    def _counters(self) -> Counters:
+        calls = self.finished + self._errors
+        return (
+            self.finished,
+            self.failed,
+            self.busy_seconds,
+            calls,
+            self._errors,
+            self._wait_seconds,
+            *self._took,
+        )
+
+    def _oldest_seconds(self, floor: int) -> float | None:
+        if floor >= self.arrived:
+            return None
+        index, total, arrivals = self._oldest, self._sum_to_oldest, self.arrivals
+        while total + arrivals[index] <= floor:
+            total += arrivals[index]
+            index += 1
+        self._oldest, self._sum_to_oldest = index, total
+        return max(0.0, self.now - index * self._dt)
+
+    # -- moving on -----------------------------------------------------------------------------------------
+
+    def run(self, steps: int) -> None:
+        """The heart: so many steps. Local names, since it is done some thousand times a run."""
+        scenario, fleet, dt, rng = self._scenario, self._fleet, self._dt, self._rng
+        batch, database, limited = scenario.batch, scenario.database, self._limited
+        if scenario.crashes_per_hour:
+            self._crash_at_random(steps * dt)
+        work = scenario.work_seconds(self.now) * self._slower()
+        noise = scenario.work_noise
+        arrivals, starts, backlog = self.arrivals, self.starts, self.backlog
+        queue, free, slots, late = self._queue, self._free, self._slots, self._late
+        started, finished, arrived = 0, 0, self.arrived
+        busy_seconds, paid = 0.0, 0
+        ready = fleet.ready
+        usual = database.most(self.now) * dt
+        rough = self._inside > 0 or database.error_share(0.0, self.now) > 0
+        call_bucket = bisect_left(BOUNDS, database.call_seconds)
+        rate, late_most = self._rate, _late_most(self._rate, scenario.burst)
+        end = min(self._index + steps, len(arrivals))
+        for index in range(self._index, end):
+            now = index * dt
+            if now >= fleet.next_event:
+                self._lost += self._in_hands(fleet.pass_events(now), ready, work, queue)
+                ready = fleet.ready
+            if self._delayed and now >= self._delayed[0][0]:
+                queue += self._come_back(now)
+            if self._fence is not None and now >= self._fence[0]:
+                rate, self._fence = self._fence[1], None
+                self._rate, late_most = rate, _late_most(rate, scenario.burst)
+                self.rates.append((now, rate))
+            came = arrivals[index]
+            arrived += came
+            queue += came
+            paid += ready + fleet.starting + fleet.draining
+            done = count = 0
+            most = queue
+            if limited:
+                slots += rate * dt
+                whole = int(slots)
+                slots -= whole
+                most = whole + int(late)
+            if ready and queue:
+                flow = ready * batch * dt / work
+                # Orders that end in this step vary with their number; those who were free take one each at once.
+                free += flow * max(0.0, 1 + rng.gauss(0.0, noise / sqrt(max(1.0, flow)))) if noise else flow
+                count = min(queue, most, int(free))
+                if rough or count > usual:
+                    rough = True
+                    count, done, extra = self._through_database(count, ready, now)
+                    busy_seconds += min(extra, max(0.0, ready * dt - count * work / batch))
+                else:
+                    done = count
+                    self._took[call_bucket] += count
+                free = min(free - count, ready * batch * min(1.0, work / dt) + 1.0)
+                queue -= count
+                batches = count / batch
+                if queue == 0 and batch > 1:  # whoever is free takes what is there, and waits for no more
+                    batches = min(float(count), max(batches, ready * dt / work))
+                busy_seconds += batches * work
+                if self._lost and count:
+                    done -= self._die_with(min(self._lost, done), now)
+            elif rough:
+                _, done, _ = self._through_database(0, ready, now)
+            if limited:
+                late = min(max(0, most - count), late_most)
+            started += count
+            finished += done
+            starts.append(count)
+            backlog.append(queue + self._inside + self._delayed_count)
+            if (index + 1) % self._per_second == 0:
+                self._note(index, arrived, self.started + started, self.finished + finished, backlog[-1])
+            if rough and not self._inside:
+                rough = database.error_share(0.0, now) > 0
+        passed = max(1, end - self._index) * dt
+        self._index = end
+        self._queue, self._free, self._slots, self._late = queue, free, slots, late
+        self.arrived = arrived
+        self.started += started
+        self.finished += finished
+        self.busy_seconds += busy_seconds
+        self._busy = min(float(ready), busy_seconds / passed)
+        self.worker_seconds += paid * dt
+
+    def _slower(self) -> float:
+        """How many times longer work takes with as many busy as there were lately."""
+        points = self._scenario.contention
+        if not points:
+            return 1.0
+        before, longer = points[0]
+        if self._busy <= before:
+            return longer
+        for busy, times in points[1:]:
+            if self._busy <= busy:
+                return longer + (times - longer) * (self._busy - before) / (busy - before)
+            before, longer = busy, times
+        return longer
+
+    def _through_database(self, count: int, ready: int, now: float) -> tuple[int, int, float]:
+        """The orders that begin, those that end well, and the seconds that workers spent on its queue."""
+        database, batch, dt = self._scenario.database, self._scenario.batch, self._dt
+        able = database.capacity(self._inside, now) * dt
+        self._able += able
+        count = max(0, min(count, int(ready * batch - self._inside + able)))
+        inside = self._inside + count
+        ended = min(inside, int(self._able))
+        self._able = min(self._able - ended, 1.0)
+        inside -= ended
+        took = database.call_seconds + inside * dt / able if able else inf
+        share = database.error_share(took, now)
+        errors = min(ended, int(ended * share + self._rng.random())) if share else 0
+        self._took[bisect_left(BOUNDS, took)] += ended
+        waiting = max(0, inside - database.connections)
+        if waiting and able:
+            self._wait_seconds += ended * waiting * dt / able
+        if errors:
+            self.failed += errors
+            self._errors += errors
+            self._put_off(errors, now + self._scenario.retry_seconds)
+        self._inside = inside
+        return count, ended - errors, inside * dt / batch
+
+    # -- what goes wrong -----------------------------------------------------------------------------------
+
+    def _in_hands(self, died: int, ready: int, work: float, queue: int) -> int:
+        """Orders that the dead had begun."""
+        if not died:
+            return 0
+        busy = min(1.0, self._busy / ready) if ready else 0.0
+        return min(queue, round(died * self._scenario.batch * busy))
+
+    def _die_with(self, count: int, now: float) -> int:
+        self._lost -= count
+        self._put_off(count, now + self._scenario.ack_wait_seconds)
+        return count
+
+    def _put_off(self, count: int, until: float) -> None:
+        self._delayed_count += count
+        self._delayed.append((until, count, self.finished))
+        if len(self._delayed) > 1 and until < self._delayed[-2][0]:
+            self._delayed.sort()
+
+    def _come_back(self, now: float) -> int:
+        count = 0
+        while self._delayed and self._delayed[0][0] <= now:
+            count += self._delayed.pop(0)[1]
+        self._delayed_count -= count
+        return count
+
+    def _crash_at_random(self, seconds: float) -> None:
+        fleet = self._fleet
+        if self._rng.random() < fleet.ready * self._scenario.crashes_per_hour * seconds / 3600:
+            work = self._scenario.work_seconds(self.now)
+            ready = fleet.ready
+            self._lost += self._in_hands(fleet.crash(1, self.now), ready, work, self._queue)
+
+    def _note(self, index: int, arrived: int, started: int, finished: int, lag: int) -> None:
+        fleet, before = self._fleet, self._row_before
+        self._row_before = (arrived, started, finished)
+        self.rows.append(
+            Row(
+                (index + 1) // self._per_second,
+                arrived - before[0],
+                started - before[1],
+                finished - before[2],
+                lag,
+                fleet.asked,
+                fleet.existing,
+                fleet.ready,
+                self._rate,
+            )
+        )
+
+
+def _late_most(per_second: float, burst: int) -> int:
+    """Slots that may be used in the next step: as many as the real limiter's tolerance for being late holds."""
+    if per_second <= 0:
+        return 0
+    return int(max(0.0, min(tolerance(rate_milli(per_second), burst), LATE_TOLERANCE_SECONDS)) * per_second)
