@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from peakclip_operator.plan import Lag, Totals
+from peakclip_operator.simulation.scenario import Scenario
 
 
 class Seen(NamedTuple):
@@ -59,3 +61,7 @@ class Paces(Protocol):
 
     @property
     def rate_per_second(self) -> float: ...
+
+
+Maker = Callable[[Scenario], Autoscaler]
+"""A new one for a run of this scenario. `baselines.BASELINES` is a mapping of names to them."""

@@ -27,8 +27,8 @@ class Run:
     """Orders started in each step."""
     arrivals: list[int]
     """Orders that came in each step."""
-    backlog: list[int]
-    """Orders not finished at the end of each step."""
+    waiting: list[int]
+    """Orders that wait for a start at the end of each step."""
     looks: list[Look]
     """Every look of the autoscaler."""
     rates: list[tuple[float, float]]
@@ -70,7 +70,7 @@ def run(
         rows=world.rows,
         starts=world.starts,
         arrivals=world.arrivals,
-        backlog=world.backlog,
+        waiting=world.waiting,
         looks=looks,
         rates=world.rates,
         worker_seconds=world.worker_seconds,

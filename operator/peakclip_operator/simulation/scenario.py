@@ -1,4 +1,4 @@
-"""What happens in a run, as data, and the set of them that has names. Durations in seconds, rates in orders per second."""
+"""What happens in a run, as data. Durations in seconds, rates in orders per second."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from peakclip_operator.simulation.arrivals import Trace
 from peakclip_operator.simulation.database import Database
 
 Span = tuple[float, float]  # from, to
+
+HEALTHY = Database()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Scenario:
     """There is room for so many workers; the others never start. None: for all."""
     never_start: float = 0.0
     """Of the starts, the share that hangs for ever, until it is given back."""
-    database: Database = Database()
+    database: Database = HEALTHY
 
     crashes: tuple[tuple[float, int], ...] = ()
     """So many workers die at once."""

@@ -58,7 +58,7 @@ class World:
         self._telling = Telling(scenario, rng)
         self._index = 0
         self.starts: list[int] = []
-        self.backlog: list[int] = []
+        self.waiting: list[int] = []
         self.rates: list[tuple[float, float]] = [(0.0, scenario.limit_per_second)]
         """From when on which rate was in force."""
         self.rows: list[Row] = []
@@ -66,6 +66,10 @@ class World:
         self.busy_seconds = self.worker_seconds = 0.0
         self._queue = 0  # waits for a start
         self._inside = 0  # in the database
+        self._hands = 0  # in the hands of workers, on their way there
+        # What ends in each step, and the seconds that it took: told when it is done.
+        self._ends = [0] * (len(self.arrivals) + 1)
+        self._ends_busy = [0.0] * (len(self.arrivals) + 1)
         self._delayed: list[tuple[float, int, int]] = []  # comes back at; how many; finished by then
         self._delayed_count = 0
         self._errors = 0
@@ -107,7 +111,7 @@ class World:
 
     def seen(self) -> Seen:
         now, fleet, scenario = self.now, self._fleet, self._scenario
-        outstanding = self._queue + self._inside
+        outstanding = self._queue + self._hands + self._inside
         held = min(outstanding, fleet.ready * scenario.batch)
         totals = self._telling.tell(self._counters(), fleet.ready, now)
         lag = None
@@ -168,11 +172,12 @@ class World:
             self._crash_at_random(steps * dt)
         work = scenario.work_seconds(self.now) * self._slower()
         noise = scenario.work_noise
-        arrivals, starts, backlog = self.arrivals, self.starts, self.backlog
+        arrivals, starts, waits = self.arrivals, self.starts, self.waiting
         queue, free, slots, late = self._queue, self._free, self._slots, self._late
         started, finished, arrived = 0, 0, self.arrived
         busy_seconds, paid = 0.0, 0
         ready = fleet.ready
+        delay, hands, ends, ends_busy = int(work / dt), self._hands, self._ends, self._ends_busy
         usual = database.most(self.now) * dt
         rough = self._inside > 0 or database.error_share(0.0, self.now) > 0
         call_bucket = bisect_left(BOUNDS, database.call_seconds)
@@ -181,7 +186,7 @@ class World:
         for index in range(self._index, end):
             now = index * dt
             if now >= fleet.next_event:
-                self._lost += self._in_hands(fleet.pass_events(now), ready, work, queue)
+                self._lost += self._in_hands(fleet.pass_events(now), ready, queue + hands)
                 ready = fleet.ready
             if self._delayed and now >= self._delayed[0][0]:
                 queue += self._come_back(now)
@@ -193,7 +198,7 @@ class World:
             arrived += came
             queue += came
             paid += ready + fleet.starting + fleet.draining
-            done = count = 0
+            done, count, busy = 0, 0, 0.0
             most = queue
             if limited:
                 slots += rate * dt
@@ -208,7 +213,7 @@ class World:
                 if rough or count > usual:
                     rough = True
                     count, done, extra = self._through_database(count, ready, now)
-                    busy_seconds += min(extra, max(0.0, ready * dt - count * work / batch))
+                    busy = min(extra, max(0.0, ready * dt - count * work / batch))
                 else:
                     done = count
                     self._took[call_bucket] += count
@@ -217,24 +222,35 @@ class World:
                 batches = count / batch
                 if queue == 0 and batch > 1:  # whoever is free takes what is there, and waits for no more
                     batches = min(float(count), max(batches, ready * dt / work))
-                busy_seconds += batches * work
-                if self._lost and count:
-                    done -= self._die_with(min(self._lost, done), now)
+                busy += batches * work
             elif rough:
                 _, done, _ = self._through_database(0, ready, now)
+            if delay and done:  # longer work than a step
+                at = min(index + delay, len(arrivals))
+                ends[at] += done
+                ends_busy[at] += busy
+                hands += done
+                done, busy = 0, 0.0
+            if hands and ends[index]:
+                done += ends[index]
+                busy += ends_busy[index]
+                hands -= ends[index]
+            if self._lost and done:
+                done -= self._die_with(min(self._lost, done), now)
+            busy_seconds += busy
             if limited:
                 late = min(max(0, most - count), late_most)
             started += count
             finished += done
             starts.append(count)
-            backlog.append(queue + self._inside + self._delayed_count)
+            waits.append(queue + self._delayed_count)
             if (index + 1) % self._per_second == 0:
-                self._note(index, arrived, self.started + started, self.finished + finished, backlog[-1])
+                self._note(index, arrived, self.started + started, self.finished + finished, waits[-1])
             if rough and not self._inside:
                 rough = database.error_share(0.0, now) > 0
         passed = max(1, end - self._index) * dt
         self._index = end
-        self._queue, self._free, self._slots, self._late = queue, free, slots, late
+        self._queue, self._free, self._slots, self._late, self._hands = queue, free, slots, late, hands
         self.arrived = arrived
         self.started += started
         self.finished += finished
@@ -282,12 +298,12 @@ class World:
 
     # -- what goes wrong -----------------------------------------------------------------------------------
 
-    def _in_hands(self, died: int, ready: int, work: float, queue: int) -> int:
-        """Orders that the dead had begun."""
+    def _in_hands(self, died: int, ready: int, orders: int) -> int:
+        """Of so many orders, those that the dead had begun."""
         if not died:
             return 0
         busy = min(1.0, self._busy / ready) if ready else 0.0
-        return min(queue, round(died * self._scenario.batch * busy))
+        return min(orders, round(died * self._scenario.batch * busy))
 
     def _die_with(self, count: int, now: float) -> int:
         self._lost -= count
@@ -310,9 +326,8 @@ class World:
     def _crash_at_random(self, seconds: float) -> None:
         fleet = self._fleet
         if self._rng.random() < fleet.ready * self._scenario.crashes_per_hour * seconds / 3600:
-            work = self._scenario.work_seconds(self.now)
             ready = fleet.ready
-            self._lost += self._in_hands(fleet.crash(1, self.now), ready, work, self._queue)
+            self._lost += self._in_hands(fleet.crash(1, self.now), ready, self._queue + self._hands)
 
     def _note(self, index: int, arrived: int, started: int, finished: int, lag: int) -> None:
         fleet, before = self._fleet, self._row_before
