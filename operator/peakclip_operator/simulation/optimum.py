@@ -82,18 +82,21 @@ def ideal_backlog(run: Run) -> list[float]:
     return ideal
 
 
-def ideal_end(run: Run, first: int, share: float) -> int | None:
-    """The step at which a pool that does `share` of what is possible from `first` on has no backlog left; None: in
-    no step of this run."""
+def started_by(run: Run, share: float) -> list[float]:
+    """Orders that a pool had started by the end of each step that always did `share` of what is possible, and no more.
+
+    First come, first served. Its workers are always there: how long they take to start is the caller's to add.
+    """
     scenario, dt = run.scenario, run.step_seconds
     per_second = round(1 / dt)
-    low = backlog_of(scenario.limit_per_second) / 2
-    waiting = float(run.waiting[first])
-    able = share * possible(scenario, first * dt)
-    for index in range(first + 1, len(run.arrivals)):
+    came = waiting = able = 0.0
+    done: list[float] = []
+    for index, orders in enumerate(run.arrivals):
         if index % per_second == 0:
-            able = share * possible(scenario, index * dt)
-        waiting += run.arrivals[index] - able * dt
-        if waiting <= low:
-            return index
-    return None
+            able = share * dt * possible(scenario, index * dt)
+        came += orders
+        waiting += orders - able
+        if waiting < 0.0:
+            waiting = 0.0
+        done.append(came - waiting)
+    return done

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from peakclip.limiter.grid import bound
 from peakclip_operator.simulation.measure import reversals, scale_changes, windows
-from peakclip_operator.simulation.optimum import Stretch, ideal_end, stretches, workers_can
+from peakclip_operator.simulation.optimum import backlog_of, started_by
 from peakclip_operator.simulation.run import Run
 
 SHARE = 0.95
@@ -81,60 +81,66 @@ def _bounds(run: Run) -> list[Violation]:
 
 
 def _catch_up(run: Run) -> list[Violation]:
-    """A backlog is gone within the catch-up time, or as soon as 95 % of R have drained it, whichever is later.
+    """An order is started within the catch-up time, or as soon as a pool had come to it that has always done 95 % of R:
+    whichever is later, and `grace` later still, for what nobody can know beforehand.
 
-    Not judged where something else than R decides: a database that cannot do R with a quarter to spare, fewer
-    workers allowed than that takes, or workers that never start. What the pool cannot know of is added to the time:
-    a worker's start, the seconds in which nothing was seen or nobody decided, what a dead worker had in hand.
+    R is less here where the largest number of workers, or the room for them, does not do it. Not judged: runs with a
+    database that cannot do R with a quarter to spare, and those whose workers never start.
     """
-    scenario, dt = run.scenario, run.step_seconds
-    found = []
-    for stretch in stretches(run.waiting, scenario.limit_per_second):
-        if not allows_r(run, stretch):
-            continue
-        end = ideal_end(run, stretch.first, SHARE)
-        if end is None:
-            continue  # arrivals beyond R, to the end of the run: there is nothing to hold it against
-        first = stretch.first * dt
-        in_time = max(scenario.catch_up_seconds, end * dt - first)
-        allowed = in_time + grace(run, first, first + in_time)
-        took = (stretch.end - stretch.first) * dt
-        if took > allowed:
-            more = "" if stretch.over else " and longer"
-            words = f"a backlog for {took:.1f} s{more}, and {allowed:.1f} s are allowed"
-            found.append(Violation("catch-up", first, words))
-    return found
+    scenario, per_second = run.scenario, round(1 / run.step_seconds)
+    hand = backlog_of(scenario.limit_per_second)  # work in hand
+    if max(run.waiting, default=0) <= hand or not allows_r(run):
+        return []
+    later = round(grace(run) * per_second)
+    in_time = round(scenario.catch_up_seconds * per_second)
+    came = [0] * in_time + list(accumulate(run.arrivals))
+    latest = 0.0, 0
+    for index, (due, best, orders) in enumerate(
+        zip(came, started_by(run, SHARE), run.waiting[later:], strict=False)
+    ):
+        short = min(due, best) - (came[index + later + in_time] - orders)
+        if short > latest[0]:
+            latest = short, index + later
+    if latest[0] <= hand:
+        return []
+    words = f"{latest[0]:.0f} orders are late, by the catch-up time of {scenario.catch_up_seconds:g} s and"
+    return [Violation("catch-up", latest[1] / per_second, f"{words} {grace(run):.1f} s of grace")]
 
 
-def allows_r(run: Run, stretch: Stretch) -> bool:
-    scenario, dt = run.scenario, run.step_seconds
+def allows_r(run: Run) -> bool:
+    scenario = run.scenario
     if scenario.never_start or scenario.database.away:
         return False
-    needed = ROOM * scenario.limit_per_second
-    moments = [stretch.first * dt, *(at for at, _ in (*scenario.work, *scenario.database.capacities))]
-    within = [at for at in moments if stretch.first * dt <= at <= stretch.end * dt]
-    return all(min(scenario.database.most(at), workers_can(scenario, at)) >= needed for at in within)
+    least = min((at for _, at in scenario.database.capacities), default=scenario.database.capacity_per_second)
+    return min(least, scenario.database.capacity_per_second) >= ROOM * scenario.limit_per_second
 
 
-def grace(run: Run, since: float, until: float) -> float:
-    """What the time to catch up is longer by, for a backlog of this stretch."""
+def grace(run: Run) -> float:
+    """A worker's start; what has to be seen before it can be known; the seconds in which nothing was seen or nobody
+    decided; and what a dead worker had in hand."""
     scenario = run.scenario
-    start = 1.2 * scenario.start_seconds + 2 * scenario.tick_seconds + 1.0
-    blind = [*scenario.lag_unknown, *((one.at, one.at + one.seconds) for one in scenario.restarts)]
-    unseen = sum(max(0.0, min(until, high) - max(since, low)) for low, high in blind)
-    deaths = sum(since - scenario.ack_wait_seconds <= at <= until for at, _ in scenario.crashes)
-    changes = sum(since - _SEES_SECONDS <= at <= until for at, _ in scenario.work if at > 0)
+    start = 1.2 * scenario.start_seconds + 2 * scenario.tick_seconds
+    longest = max(seconds for _, seconds in scenario.work)
+    # A first worker tells of its work when it has done some, and is believed to be slow some seconds later.
+    sees = _SEES_SECONDS + 2 * longest + scenario.telemetry_late
+    unseen = sum(until - since for since, until in (*scenario.lag_unknown, *scenario.telemetry_out))
+    unseen += sum(restart.seconds for restart in scenario.restarts)
+    deaths = len(scenario.crashes)
     if scenario.crashes_per_hour:
-        deaths += 1 + round(scenario.crashes_per_hour * scenario.max_replicas * (until - since) / 3600)
-    return start + _SEES_SECONDS * (1 + changes) + unseen + deaths * (scenario.ack_wait_seconds + start)
+        deaths += 1 + round(scenario.crashes_per_hour * scenario.max_replicas * scenario.seconds / 3600)
+    return start + sees * len(scenario.work) + unseen + deaths * (scenario.ack_wait_seconds + start)
 
 
 def _oscillation(run: Run) -> list[Violation]:
-    count, allowed = reversals(scale_changes(run)), run.scenario.turns
+    """One change of direction for all that the scenario has in store (`turns`), and one in two stabilization times,
+    since arrivals scatter: nobody is given back sooner, so that twice as many are possible."""
+    scenario = run.scenario
+    allowed = scenario.turns + int(scenario.seconds / (2 * scenario.stabilization_seconds))
+    count = reversals(scale_changes(run))
     if count <= allowed:
         return []
     at = next(at for at, before, wanted, _ in reversed(run.looks) if wanted not in (None, before))
-    return [Violation("oscillation", at, f"{count} changes of direction, and this calls for {allowed}")]
+    return [Violation("oscillation", at, f"{count} changes of direction, and {allowed} are allowed")]
 
 
 def _unknown(run: Run) -> list[Violation]:

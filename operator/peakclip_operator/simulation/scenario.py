@@ -43,6 +43,8 @@ class Scenario:
     stabilization_seconds: float = 60.0
     told_start_seconds: float = 1.5
     """What the pool is told of the time that a worker takes to start."""
+    prior_work_seconds: float = 0.05
+    """What it is told of the work on a batch, until it has seen some."""
 
     work: tuple[Span, ...] = ((0.0, 0.0433),)
     """From a second on, what a worker takes for a batch."""
@@ -107,6 +109,7 @@ class Scenario:
             catch_up_seconds=self.catch_up_seconds,
             stabilization_seconds=self.stabilization_seconds,
             start_seconds=self.told_start_seconds,
+            prior_batch_seconds=self.prior_work_seconds,
             batch=self.batch,
         )
 

@@ -88,6 +88,7 @@ class _Draw:
     """A scenario by chance: some arrivals, a pool that fits R, and often one or two troubles.
 
     `turns` is stated beforehand: each burst or swell may bring workers and let them go, and each trouble may once more.
+    What the pool is told of the work and of the start is right but for a factor of three, and of 1.3.
     """
 
     def __init__(self, rng: random.Random, seed: int) -> None:
@@ -113,8 +114,9 @@ class _Draw:
             min_replicas=rng.choice((0, 1, 1, 2)),
             max_replicas=rng.choice((30, 40, 60)),
             catch_up_seconds=rng.choice((20.0, 30.0, 45.0)),
-            stabilization_seconds=rng.choice((8.0, 15.0, 30.0)),
+            stabilization_seconds=rng.choice((10.0, 20.0, 30.0)),
             told_start_seconds=start,
+            prior_work_seconds=work * math.exp(rng.uniform(-math.log(3), math.log(3))),
             start_seconds=start * rng.uniform(0.7, 1.3),
             work=((0.0, work),),
             work_noise=rng.choice((0.1, 0.3, 0.6)),
