@@ -67,6 +67,13 @@ fmt: $(READY) ## format the code and repair what can be repaired
 bench: $(READY) ## accept and drain, side by side with other designs (minutes)
 	PYTHONPATH=. $(BIN)/python -m benchmarks $(ARGS)
 
+# How many random scenarios the sweep makes, and by how many processes. 100,000 take some ten minutes on two cores.
+RUNS ?= 100000
+.PHONY: simulate
+simulate: $(READY) ## the autoscaler against others in simulated scenarios, then 100,000 random ones (RUNS=1000)
+	$(BIN)/peakclip simulate --against all $(ARGS)
+	$(BIN)/peakclip simulate --sweep $(RUNS)
+
 COMPILE := UV_SYSTEM_CERTS=1 $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock' --quiet
 # What goes into which image. Their locks take every version from requirements.lock.

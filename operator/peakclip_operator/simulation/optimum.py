@@ -53,7 +53,7 @@ def possible(scenario: Scenario, at: float) -> float:
 def workers_can(scenario: Scenario, at: float) -> float:
     """Orders per second of as many workers as there may be."""
     most = scenario.max_replicas if scenario.fits is None else min(scenario.max_replicas, scenario.fits)
-    return most * scenario.batch / scenario.work_seconds(at)
+    return most * scenario.batch / (scenario.work_seconds(at) * scenario.slower(most))
 
 
 def ideal_backlog(run: Run) -> list[float]:

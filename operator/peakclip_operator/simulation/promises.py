@@ -4,6 +4,7 @@ the plan says of itself."""
 from __future__ import annotations
 
 from itertools import accumulate
+from math import ceil
 from typing import NamedTuple
 
 from peakclip.limiter.grid import bound
@@ -18,6 +19,7 @@ ROOM = 1.25
 _SEES_SECONDS = (
     8.0  # the windows of the plan: an arrival, and a worker that became slower, are seen within this
 )
+_ARRIVAL_SECONDS = 2
 _RESTART_SECONDS = 2.0  # a new controller's first looks
 
 
@@ -121,8 +123,7 @@ def grace(run: Run) -> float:
     scenario = run.scenario
     start = 1.2 * scenario.start_seconds + 2 * scenario.tick_seconds
     longest = max(seconds for _, seconds in scenario.work)
-    # A first worker tells of its work when it has done some, and is believed to be slow some seconds later.
-    sees = _SEES_SECONDS + 2 * longest + scenario.telemetry_late
+    sees = _SEES_SECONDS + longest + scenario.telemetry_late  # a worker tells of its work when it is done
     unseen = sum(until - since for since, until in (*scenario.lag_unknown, *scenario.telemetry_out))
     unseen += sum(restart.seconds for restart in scenario.restarts)
     deaths = len(scenario.crashes)
@@ -151,35 +152,32 @@ def _unknown(run: Run) -> list[Violation]:
 
 
 def _restart(run: Run) -> list[Violation]:
-    """The first looks of a new controller: nobody is given back, and nobody is added whom no backlog calls for."""
-    found = []
-    for restart in run.scenario.restarts:
+    """The first looks of a new controller: one without memory gives nobody back whom R could use, and none adds more
+    than one whom neither a backlog nor the arrivals call for."""
+    scenario, found, spec = run.scenario, [], run.scenario.spec()
+    for restart in scenario.restarts:
         back = restart.at + restart.seconds
-        looks = [look for look in run.looks if back <= look[0] <= back + _RESTART_SECONDS]
+        looks = [
+            look for look in run.looks if back <= look[0] <= back + _RESTART_SECONDS and look[2] is not None
+        ]
         if not looks:
             continue
         before = looks[0][1]
-        fewest = min((wanted for _, _, wanted, _ in looks if wanted is not None), default=before)
-        if fewest < before:
-            found.append(Violation("restart", back, f"{before} -> {fewest} workers after a restart"))
-        most = max((wanted for _, _, wanted, _ in looks if wanted is not None), default=before)
-        waiting = run.waiting[min(len(run.waiting) - 1, round(back / run.step_seconds))]
-        if (
-            most > before + 1
-            and waiting <= run.scenario.limit_per_second
-            and not _busier(run, restart.at, back)
-        ):
-            found.append(Violation("restart", back, f"{before} -> {most} workers after a restart"))
+        wanted = [number for _, _, number, _ in looks if number is not None]
+        one = scenario.batch / scenario.work_seconds(back)
+        useful = ceil(run.rate_at(back) / (one * spec.utilization) - 1e-9)
+        if not restart.memory_kept and min(wanted) < min(before, useful):
+            found.append(Violation("restart", back, f"{before} -> {min(wanted)} workers after a restart"))
+        called_for = ceil(_most_arrivals(run, looks[-1][0]) * (1 + spec.spare) / spec.utilization / one)
+        waiting = run.waiting[min(len(run.waiting), round(back / run.step_seconds)) - 1]
+        if max(wanted) > max(before, called_for) + 1 and waiting <= backlog_of(scenario.limit_per_second):
+            found.append(Violation("restart", back, f"{before} -> {max(wanted)} workers after a restart"))
     return found
 
 
-def _busier(run: Run, left: float, back: float) -> bool:
-    """More orders came while nobody looked, and shortly after, than before."""
+def _most_arrivals(run: Run, until: float) -> float:
+    """Orders per second over two seconds, the most of the last ten."""
     per_second = round(1 / run.step_seconds)
-    first, last = round(left) * per_second, round(back + _RESTART_SECONDS) * per_second
-    before = run.arrivals[max(0, first - 10 * per_second) : first]
-    during = run.arrivals[first:last]
-    if not before or not during:
-        return True
-    mean = sum(before) / len(before)
-    return sum(during) / len(during) > 1.3 * mean + 2 * run.step_seconds
+    last, width = round(until * per_second), _ARRIVAL_SECONDS * per_second
+    ends = range(max(width, last - 10 * per_second), last + 1)
+    return max((sum(run.arrivals[end - width : end]) for end in ends), default=0) / _ARRIVAL_SECONDS

@@ -37,6 +37,10 @@ class Run:
     finished: int
     failed: int
 
+    def rate_at(self, at: float) -> float:
+        """In force at this time, orders per second."""
+        return next(rate for since, rate in reversed(self.rates) if since <= at)
+
 
 def run(
     scenario: Scenario, autoscaler: Autoscaler, seed: int | None = None, *, step_seconds: float = 0.1

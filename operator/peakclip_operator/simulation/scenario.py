@@ -120,3 +120,16 @@ class Scenario:
             if now >= since:
                 took = seconds
         return took
+
+    def slower(self, busy: float) -> float:
+        """How many times longer work takes with as many workers busy."""
+        if not self.contention:
+            return 1.0
+        before, longer = self.contention[0]
+        if busy <= before:
+            return longer
+        for most, times in self.contention[1:]:
+            if busy <= most:
+                return longer + (times - longer) * (busy - before) / (most - before)
+            before, longer = most, times
+        return longer

@@ -170,7 +170,7 @@ class World:
         batch, database, limited = scenario.batch, scenario.database, self._limited
         if scenario.crashes_per_hour:
             self._crash_at_random(steps * dt)
-        work = scenario.work_seconds(self.now) * self._slower()
+        work = scenario.work_seconds(self.now) * scenario.slower(self._busy)
         noise = scenario.work_noise
         arrivals, starts, waits = self.arrivals, self.starts, self.waiting
         queue, free, slots, late = self._queue, self._free, self._slots, self._late
@@ -257,20 +257,6 @@ class World:
         self.busy_seconds += busy_seconds
         self._busy = min(float(ready), busy_seconds / passed)
         self.worker_seconds += paid * dt
-
-    def _slower(self) -> float:
-        """How many times longer work takes with as many busy as there were lately."""
-        points = self._scenario.contention
-        if not points:
-            return 1.0
-        before, longer = points[0]
-        if self._busy <= before:
-            return longer
-        for busy, times in points[1:]:
-            if self._busy <= busy:
-                return longer + (times - longer) * (self._busy - before) / (busy - before)
-            before, longer = busy, times
-        return longer
 
     def _through_database(self, count: int, ready: int, now: float) -> tuple[int, int, float]:
         """The orders that begin, those that end well, and the seconds that workers spent on its queue."""
