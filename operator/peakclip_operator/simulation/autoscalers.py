@@ -64,4 +64,4 @@ class Paces(Protocol):
 
 
 Maker = Callable[[Scenario], Autoscaler]
-"""A new one for a run of this scenario. `baselines.BASELINES` is a mapping of names to them."""
+"""A new one for a run of this scenario."""

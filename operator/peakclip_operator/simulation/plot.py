@@ -36,9 +36,9 @@ def draw(runs: Sequence[tuple[Run, Score]]) -> str:
         panels.append(Panel(x, top, height))
         top += height + _GAP
     total = top - _GAP + _FOOT
-    title = f"{scenario.name}: {scenario.words}" if scenario.words else scenario.name
     first = runs[0][0]
-    facts = (
+    title, rate = scenario.name, f"R = {scenario.limit_per_second:g}/s"
+    facts = f"{scenario.words} · {rate} · {sum(first.arrivals):,} orders · simulated, seed {first.seed}"
         f"R = {scenario.limit_per_second:g}/s · {sum(first.arrivals):,} orders · simulated, seed {first.seed}"
     )
     body = [rect(0, 0, WIDTH, total, "bg"), text(_LEFT, 38, title, "title"), text(_LEFT, 62, facts, "sub")]

@@ -244,5 +244,4 @@ _TROUBLES: tuple[Callable[[_Draw, float, int], dict[str, object]], ...] = (
 
 def _round(value: float) -> float:
     """Two digits that count."""
-    power = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return round(value / power) * power
+    return float(f"{value:.2g}")
