@@ -39,8 +39,6 @@ def draw(runs: Sequence[tuple[Run, Score]]) -> str:
     first = runs[0][0]
     title, rate = scenario.name, f"R = {scenario.limit_per_second:g}/s"
     facts = f"{scenario.words} · {rate} · {sum(first.arrivals):,} orders · simulated, seed {first.seed}"
-        f"R = {scenario.limit_per_second:g}/s · {sum(first.arrivals):,} orders · simulated, seed {first.seed}"
-    )
     body = [rect(0, 0, WIDTH, total, "bg"), text(_LEFT, 38, title, "title"), text(_LEFT, 62, facts, "sub")]
     body += _legend(runs)
     ticks = nice_ticks(end, 9)
