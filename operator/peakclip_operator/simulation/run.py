@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peakclip_operator.simulation.autoscalers import Autoscaler, Paces
+from peakclip_operator.simulation.row import Row
 from peakclip_operator.simulation.scenario import Restart, Scenario
-from peakclip_operator.simulation.world import Row, World
+from peakclip_operator.simulation.world import World
 
 Look = tuple[float, int, int | None, bool]
 """Time, number wanted before, number wanted after (None: no decision), and whether the lag was known."""

@@ -9,35 +9,20 @@ the network, and that one worker differs from another.
 from __future__ import annotations
 
 import random
-from bisect import bisect_left
-from math import inf, sqrt
-from typing import NamedTuple
+from math import sqrt
 
 from peakclip.limiter.grid import LATE_TOLERANCE_SECONDS, rate_milli, tolerance
 from peakclip_operator.plan import Lag
 from peakclip_operator.simulation.arrivals import per_step
 from peakclip_operator.simulation.autoscalers import Seen
-from peakclip_operator.simulation.database import BOUNDS
+from peakclip_operator.simulation.database import Calls
 from peakclip_operator.simulation.fleet import Fleet
+from peakclip_operator.simulation.returns import Returns
+from peakclip_operator.simulation.row import Row
 from peakclip_operator.simulation.scenario import Scenario
 from peakclip_operator.simulation.telling import Counters, Telling
 
 _FENCE_SECONDS = 1.3  # from another rate to the moment at which every worker obeys it
-
-
-class Row(NamedTuple):
-    """A second that has just passed."""
-
-    second: int
-    arrived: int
-    started: int
-    finished: int
-    lag: int
-    asked: int
-    existing: int
-    ready: int
-    rate: float
-    """In force at its end."""
 
 
 class World:
@@ -49,6 +34,8 @@ class World:
         self.seed = scenario.seed if seed is None else seed
         self._scenario = scenario
         self._limited = limited
+        self._batch = scenario.batch
+        self._late_most = _late_most(scenario.limit_per_second, scenario.burst)
         self._dt = step_seconds
         self._per_second = round(1 / step_seconds)
         self._rng = rng = random.Random(self.seed)
@@ -65,18 +52,14 @@ class World:
         self.arrived = self.started = self.finished = self.failed = 0
         self.busy_seconds = self.worker_seconds = 0.0
         self._queue = 0  # waits for a start
-        self._inside = 0  # in the database
         self._hands = 0  # in the hands of workers, on their way there
         # What ends in each step, and the seconds that it took: told when it is done.
         self._ends = [0] * (len(self.arrivals) + 1)
         self._ends_busy = [0.0] * (len(self.arrivals) + 1)
-        self._delayed: list[tuple[float, int, int]] = []  # comes back at; how many; finished by then
-        self._delayed_count = 0
-        self._errors = 0
-        self._wait_seconds = 0.0
-        self._took = [0] * (len(BOUNDS) + 1)
+        self._returns = Returns()
+        self._calls = Calls(scenario.database, step_seconds, rng)
         self._slots = self._late = 0.0  # of the limiter: a part of a slot; slots that may still be used
-        self._free = self._able = 0.0  # orders that the workers, and the database, could still have done
+        self._free = 0.0  # orders that the workers could still have done
         self._lost = 0  # orders in the hands of workers that have died: their starts were in vain
         self._busy = 0.0
         self._rate = self._target = scenario.limit_per_second
@@ -111,25 +94,25 @@ class World:
 
     def seen(self) -> Seen:
         now, fleet, scenario = self.now, self._fleet, self._scenario
-        outstanding = self._queue + self._hands + self._inside
-        held = min(outstanding, fleet.ready * scenario.batch)
+        outstanding = self._queue + self._hands + self._calls.inside
+        held = min(outstanding, fleet.ready * self._batch)
         totals = self._telling.tell(self._counters(), fleet.ready, now)
         lag = None
         if not any(since <= now < until for since, until in scenario.lag_unknown):
-            floor = self._delayed[0][2] if self._delayed else self.finished
+            floor = self._returns.floor(self.finished)
             lag = Lag(
                 ready=outstanding - held,
-                in_flight=held + self._delayed_count,
+                in_flight=held + self._returns.count,
                 last_seq=self.arrived,
                 finished_seq=self.finished,
                 oldest_seconds=self._oldest_seconds(floor),
-                redelivered=self._delayed_count,
+                redelivered=self._returns.count,
                 floor_seq=floor,
             )
         return Seen(
             lag=lag,
             totals=totals,
-            delayed=self._delayed_count,
+            delayed=self._returns.count,
             asked=fleet.asked,
             existing=fleet.existing,
             ready=fleet.ready,
@@ -141,15 +124,16 @@ class World:
         )
 
     def _counters(self) -> Counters:
-        calls = self.finished + self._errors
+        calls = self._calls
+        tried = self.finished + calls.errors
         return (
             self.finished,
             self.failed,
             self.busy_seconds,
-            calls,
-            self._errors,
-            self._wait_seconds,
-            *self._took,
+            tried,
+            calls.errors,
+            calls.wait_seconds,
+            *calls.took,
         )
 
     def _oldest_seconds(self, floor: int) -> float | None:
@@ -167,7 +151,7 @@ class World:
     def run(self, steps: int) -> None:
         """The heart: so many steps. Local names, since it is done some thousand times a run."""
         scenario, fleet, dt, rng = self._scenario, self._fleet, self._dt, self._rng
-        batch, database, limited = scenario.batch, scenario.database, self._limited
+        batch, database, limited = self._batch, scenario.database, self._limited
         if scenario.crashes_per_hour:
             self._crash_at_random(steps * dt)
         work = scenario.work_seconds(self.now) * scenario.slower(self._busy)
@@ -179,20 +163,21 @@ class World:
         ready = fleet.ready
         delay, hands, ends, ends_busy = int(work / dt), self._hands, self._ends, self._ends_busy
         usual = database.most(self.now) * dt
-        rough = self._inside > 0 or database.error_share(0.0, self.now) > 0
-        call_bucket = bisect_left(BOUNDS, database.call_seconds)
-        rate, late_most = self._rate, _late_most(self._rate, scenario.burst)
+        calls, returns = self._calls, self._returns
+        rough = calls.rough(self.now)
+        rate, late_most = self._rate, self._late_most
         end = min(self._index + steps, len(arrivals))
         for index in range(self._index, end):
             now = index * dt
             if now >= fleet.next_event:
                 self._lost += self._in_hands(fleet.pass_events(now), ready, queue + hands)
                 ready = fleet.ready
-            if self._delayed and now >= self._delayed[0][0]:
-                queue += self._come_back(now)
+            if returns.count:
+                queue += returns.come_back(now)
             if self._fence is not None and now >= self._fence[0]:
                 rate, self._fence = self._fence[1], None
-                self._rate, late_most = rate, _late_most(rate, scenario.burst)
+                late_most = _late_most(rate, scenario.burst)
+                self._rate, self._late_most = rate, late_most
                 self.rates.append((now, rate))
             came = arrivals[index]
             arrived += came
@@ -212,11 +197,11 @@ class World:
                 count = min(queue, most, int(free))
                 if rough or count > usual:
                     rough = True
-                    count, done, extra = self._through_database(count, ready, now)
-                    busy = min(extra, max(0.0, ready * dt - count * work / batch))
+                    count, done = self._through_database(count, ready, now)
+                    busy = min(calls.inside * dt / batch, max(0.0, ready * dt - count * work / batch))
                 else:
                     done = count
-                    self._took[call_bucket] += count
+                    calls.at_once(count)
                 free = min(free - count, ready * batch * min(1.0, work / dt) + 1.0)
                 queue -= count
                 batches = count / batch
@@ -224,7 +209,8 @@ class World:
                     batches = min(float(count), max(batches, ready * dt / work))
                 busy += batches * work
             elif rough:
-                _, done, _ = self._through_database(0, ready, now)
+                _, done = self._through_database(0, ready, now)
+                busy = min(calls.inside / batch, ready) * dt
             if delay and done:  # longer work than a step
                 at = min(index + delay, len(arrivals))
                 ends[at] += done
@@ -243,11 +229,10 @@ class World:
             started += count
             finished += done
             starts.append(count)
-            waits.append(queue + self._delayed_count)
+            waits.append(queue + self._returns.count)
             if (index + 1) % self._per_second == 0:
                 self._note(index, arrived, self.started + started, self.finished + finished, waits[-1])
-            if rough and not self._inside:
-                rough = database.error_share(0.0, now) > 0
+            rough = rough and calls.rough(now)
         passed = max(1, end - self._index) * dt
         self._index = end
         self._queue, self._free, self._slots, self._late, self._hands = queue, free, slots, late, hands
@@ -258,29 +243,13 @@ class World:
         self._busy = min(float(ready), busy_seconds / passed)
         self.worker_seconds += paid * dt
 
-    def _through_database(self, count: int, ready: int, now: float) -> tuple[int, int, float]:
-        """The orders that begin, those that end well, and the seconds that workers spent on its queue."""
-        database, batch, dt = self._scenario.database, self._scenario.batch, self._dt
-        able = database.capacity(self._inside, now) * dt
-        self._able += able
-        count = max(0, min(count, int(ready * batch - self._inside + able)))
-        inside = self._inside + count
-        ended = min(inside, int(self._able))
-        self._able = min(self._able - ended, 1.0)
-        inside -= ended
-        took = database.call_seconds + inside * dt / able if able else inf
-        share = database.error_share(took, now)
-        errors = min(ended, int(ended * share + self._rng.random())) if share else 0
-        self._took[bisect_left(BOUNDS, took)] += ended
-        waiting = max(0, inside - database.connections)
-        if waiting and able:
-            self._wait_seconds += ended * waiting * dt / able
-        if errors:
-            self.failed += errors
-            self._errors += errors
-            self._put_off(errors, now + self._scenario.retry_seconds)
-        self._inside = inside
-        return count, ended - errors, inside * dt / batch
+    def _through_database(self, count: int, ready: int, now: float) -> tuple[int, int]:
+        """The orders that begin, and those that end well."""
+        count, ended, failed = self._calls.step(count, ready * self._batch, now)
+        if failed:
+            self.failed += failed
+            self._returns.put_off(failed, now + self._scenario.retry_seconds, self.finished)
+        return count, ended - failed
 
     # -- what goes wrong -----------------------------------------------------------------------------------
 
@@ -289,24 +258,11 @@ class World:
         if not died:
             return 0
         busy = min(1.0, self._busy / ready) if ready else 0.0
-        return min(orders, round(died * self._scenario.batch * busy))
+        return min(orders, round(died * self._batch * busy))
 
     def _die_with(self, count: int, now: float) -> int:
         self._lost -= count
-        self._put_off(count, now + self._scenario.ack_wait_seconds)
-        return count
-
-    def _put_off(self, count: int, until: float) -> None:
-        self._delayed_count += count
-        self._delayed.append((until, count, self.finished))
-        if len(self._delayed) > 1 and until < self._delayed[-2][0]:
-            self._delayed.sort()
-
-    def _come_back(self, now: float) -> int:
-        count = 0
-        while self._delayed and self._delayed[0][0] <= now:
-            count += self._delayed.pop(0)[1]
-        self._delayed_count -= count
+        self._returns.put_off(count, now + self._scenario.ack_wait_seconds, self.finished)
         return count
 
     def _crash_at_random(self, seconds: float) -> None:
