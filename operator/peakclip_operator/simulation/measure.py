@@ -61,8 +61,10 @@ def score(run: Run) -> Score:
         optimum_drained=all(stretch.over for stretch in best),
         drain_rate=_drain_rate(run, mine),
         worst_rate=worst_rate(run),
-        over_r=sum(max(0, round(row.started - limit)) for row in run.rows),
-        seconds_over=sum(row.started > limit + run.scenario.burst for row in run.rows),
+        over_r=sum(max(0, round(row.started - run.scenario.limit_at(row.second - 1))) for row in run.rows),
+        seconds_over=sum(
+            row.started > run.scenario.limit_at(row.second - 1) + run.scenario.burst for row in run.rows
+        ),
         worker_seconds=round(run.worker_seconds, 1),
         most_workers=max((row.existing for row in run.rows), default=0),
         scale_changes=len(changes),

@@ -47,7 +47,7 @@ def stretches(waiting: Sequence[int] | Sequence[float], limit_per_second: float)
 
 def possible(scenario: Scenario, at: float) -> float:
     """Orders per second that R, the largest number of workers and the database allow at this time."""
-    return min(scenario.limit_per_second, workers_can(scenario, at), scenario.database.most(at))
+    return min(scenario.limit_at(at), workers_can(scenario, at), scenario.database.most(at))
 
 
 def workers_can(scenario: Scenario, at: float) -> float:

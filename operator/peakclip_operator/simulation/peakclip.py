@@ -18,11 +18,11 @@ class Peakclip:
     limited = True
 
     def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
         self._spec = scenario.spec()
-        self._limit = self._spec.limit_per_second
         self._memory = Memory()
         self.decision: Decision | None = None
-        self._rate = self._limit
+        self._rate = self._spec.limit_per_second
 
     @property
     def rate_per_second(self) -> float:
@@ -40,6 +40,9 @@ class Peakclip:
             ready=seen.ready,
             delayed=seen.delayed,
         )
+        if self._scenario.limits and (limit := self._scenario.limit_at(now)) != self._spec.limit_per_second:
+            # As `peakclip pace` writes it: what was in force goes with the limit that it belonged to.
+            self._spec = replace(self._spec, limit_per_second=limit, effective_per_second=None)
         decision, self._memory = decide(self._spec, observation, self._memory, _EPOCH + now)
         self.decision = decision
         if decision.rate != self._rate:

@@ -109,14 +109,15 @@ def _lag(runs: Sequence[tuple[Run, Score]], panel: Panel) -> list[str]:
 
 
 def _rate(runs: Sequence[tuple[Run, Score]], panel: Panel) -> list[str]:
-    limit = runs[0][0].scenario.limit_per_second
-    highest = max(limit, *(row.started for run, _ in runs for row in run.rows))
+    scenario = runs[0][0].scenario
+    limits = [(0.0, scenario.limit_per_second), *scenario.limits]
+    highest = max(scenario.greatest_limit, *(row.started for run, _ in runs for row in run.rows))
     y, lines = panel.frame("Rate", "orders started in each second", highest * 1.08)
     for index, (run, _) in reversed(list(enumerate(runs))):
         points = [(row.second - 1.0, float(row.started)) for row in run.rows]
         lines.append(path(steps(panel.x, y, points, panel.x.high), _name(index)))
-    lines.append(path(f"M{panel.x.low_px:.1f} {y(limit):.1f}H{panel.x.high_px:.1f}", "limit"))
-    lines.append(text(panel.x.high_px, y(limit) - 5, f"R = {limit:g}/s", "note end"))
+    lines.append(path(steps(panel.x, y, limits, panel.x.high), "limit"))
+    lines.append(text(panel.x.high_px, y(limits[-1][1]) - 5, f"R = {limits[-1][1]:g}/s", "note end"))
     return lines
 
 

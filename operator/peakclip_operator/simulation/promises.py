@@ -47,7 +47,7 @@ def _rate(run: Run) -> list[Violation]:
     """No sliding second holds more than R + burst starts; where a lower rate is in force, no more than that allows."""
     scenario, dt = run.scenario, run.step_seconds
     starts = windows(run)
-    most = bound(scenario.limit_per_second, scenario.burst)
+    most = bound(scenario.greatest_limit, scenario.burst)
     worst = max(starts, default=0)
     if worst > most:
         at = starts.index(worst) * dt
@@ -114,7 +114,7 @@ def allows_r(run: Run) -> bool:
     if scenario.never_start or scenario.database.away:
         return False
     least = min((at for _, at in scenario.database.capacities), default=scenario.database.capacity_per_second)
-    return min(least, scenario.database.capacity_per_second) >= ROOM * scenario.limit_per_second
+    return min(least, scenario.database.capacity_per_second) >= ROOM * scenario.greatest_limit
 
 
 def grace(run: Run) -> float:
@@ -129,7 +129,12 @@ def grace(run: Run) -> float:
     deaths = len(scenario.crashes)
     if scenario.crashes_per_hour:
         deaths += 1 + round(scenario.crashes_per_hour * scenario.max_replicas * scenario.seconds / 3600)
-    return start + sees * len(scenario.work) + unseen + deaths * (scenario.ack_wait_seconds + start)
+    return (
+        start
+        + (sees + start) * (len(scenario.work) + len(scenario.limits))
+        + unseen
+        + deaths * (scenario.ack_wait_seconds + start)
+    )
 
 
 def _oscillation(run: Run) -> list[Violation]:

@@ -37,6 +37,8 @@ class Scenario:
 
     limit_per_second: float = 100.0
     """R."""
+    limits: tuple[Span, ...] = ()
+    """From a second on another R. Batches stay as they are, so both are below 200/s, or near to each other."""
     min_replicas: int = 1
     max_replicas: int = 20
     catch_up_seconds: float = 120.0
@@ -93,12 +95,16 @@ class Scenario:
     @property
     def burst(self) -> int:
         """Starts above R that a sliding second may hold."""
-        return default_burst(self.limit_per_second)
+        return default_burst(self.greatest_limit)
+
+    @property
+    def greatest_limit(self) -> float:
+        return max([self.limit_per_second, *(limit for _, limit in self.limits)])
 
     @property
     def batch(self) -> int:
         """Orders that a worker starts together."""
-        return chunk(rate_milli(self.limit_per_second), self.burst)
+        return chunk(rate_milli(self.limit_per_second), default_burst(self.limit_per_second))
 
     def spec(self) -> PoolSpec:
         """The wish, as the pool's owner would write it."""
@@ -112,6 +118,14 @@ class Scenario:
             prior_batch_seconds=self.prior_work_seconds,
             batch=self.batch,
         )
+
+    def limit_at(self, now: float) -> float:
+        """R at this time."""
+        limit = self.limit_per_second
+        for since, per_second in self.limits:
+            if now >= since:
+                limit = per_second
+        return limit
 
     def work_seconds(self, now: float) -> float:
         """What a worker takes for a batch at this time, alone on its machine."""

@@ -94,6 +94,13 @@ def _changes() -> Iterator[Scenario]:
     )  # fmt: skip
     yield replace(
         burst,
+        name="new-rate",
+        words="R is halved in mid drain, and then raised to 150/s",
+        limits=((at, 50.0), (at + 20, 150.0)),
+        turns=3,
+    )
+    yield replace(
+        burst,
         name="slow-starts",
         words="a worker takes 30 s to start",
         start_seconds=30,

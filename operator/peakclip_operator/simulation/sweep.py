@@ -216,6 +216,13 @@ class _Draw:
         self._trouble("starts hang", 2)
         return {"never_start": self._rng.uniform(0.05, 0.4)}
 
+    def _another_rate(self, work: float, batch: int) -> dict[str, object]:
+        """Within what is done in the same batches."""
+        self._trouble("another R", 2)
+        most = 190.0 if self._limit < 200 else 1.1 * self._limit
+        limit = _round(min(most, self._limit * self._rng.uniform(0.4, 1.8)))
+        return {"limits": ((self._span(1, 2)[0], limit),)}
+
     def _weak(self, work: float, batch: int) -> dict[str, object]:
         self._trouble("weak database", 4)
         limit = self._limit
@@ -238,6 +245,7 @@ _TROUBLES: tuple[Callable[[_Draw, float, int], dict[str, object]], ...] = (
     _Draw._restart,
     _Draw._cramped,
     _Draw._hanging,
+    _Draw._another_rate,
     _Draw._weak,
 )
 
