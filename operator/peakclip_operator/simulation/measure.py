@@ -9,6 +9,8 @@ from itertools import accumulate, pairwise
 from peakclip_operator.simulation.optimum import Stretch, ideal_backlog, stretches
 from peakclip_operator.simulation.run import Run
 
+_HEARD_SECONDS = 2.0  # another R is in effect in less than this
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -61,10 +63,8 @@ def score(run: Run) -> Score:
         optimum_drained=all(stretch.over for stretch in best),
         drain_rate=_drain_rate(run, mine),
         worst_rate=worst_rate(run),
-        over_r=sum(max(0, round(row.started - run.scenario.limit_at(row.second - 1))) for row in run.rows),
-        seconds_over=sum(
-            row.started > run.scenario.limit_at(row.second - 1) + run.scenario.burst for row in run.rows
-        ),
+        over_r=sum(max(0, round(row.started - _allowed(run, row.second))) for row in run.rows),
+        seconds_over=sum(row.started > _allowed(run, row.second) + run.scenario.burst for row in run.rows),
         worker_seconds=round(run.worker_seconds, 1),
         most_workers=max((row.existing for row in run.rows), default=0),
         scale_changes=len(changes),
@@ -75,6 +75,11 @@ def score(run: Run) -> Score:
         left=run.waiting[-1] if run.waiting else 0,
         failed=run.failed,
     )
+
+
+def _allowed(run: Run, second: int) -> float:
+    """R in the second that ended then; a lower one counts when every worker must have heard of it."""
+    return max(run.scenario.limit_at(second - 1), run.scenario.limit_at(second - 1 - _HEARD_SECONDS))
 
 
 def scale_changes(run: Run) -> list[int]:
