@@ -29,4 +29,4 @@ class Returns:
 
     def floor(self, finished: int) -> int:
         """Every order up to this one is finished."""
-        return self._waiting[0][2] if self._waiting else finished
+        return min(finished, self._waiting[0][2]) if self._waiting else finished

@@ -64,6 +64,7 @@ class World:
         self._busy = 0.0
         self._rate = self._target = scenario.limit_per_second
         self._fence: tuple[float, float] | None = None
+        self._told_finished = 0
         self._oldest = 0  # index of the step in which the oldest unfinished order came
         self._sum_to_oldest = 0
         self._row_before = (0, 0, 0)
@@ -97,14 +98,17 @@ class World:
         outstanding = self._queue + self._hands + self._calls.inside
         held = min(outstanding, fleet.ready * self._batch)
         totals = self._telling.tell(self._counters(), fleet.ready, now)
+        # With a work shorter than a step orders begin and end within one: a real consumer would count some of them.
+        finished = max(self._told_finished, self.finished - max(0, round(self._busy * self._batch) - held))
+        self._told_finished = finished
         lag = None
         if not any(since <= now < until for since, until in scenario.lag_unknown):
-            floor = self._returns.floor(self.finished)
+            floor = self._returns.floor(finished)
             lag = Lag(
                 ready=outstanding - held,
-                in_flight=held + self._returns.count,
+                in_flight=held + self.finished - finished + self._returns.count,
                 last_seq=self.arrived,
-                finished_seq=self.finished,
+                finished_seq=finished,
                 oldest_seconds=self._oldest_seconds(floor),
                 redelivered=self._returns.count,
                 floor_seq=floor,
