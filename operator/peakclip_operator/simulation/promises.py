@@ -129,12 +129,8 @@ def grace(run: Run) -> float:
     deaths = len(scenario.crashes)
     if scenario.crashes_per_hour:
         deaths += 1 + round(scenario.crashes_per_hour * scenario.max_replicas * scenario.seconds / 3600)
-    return (
-        start
-        + (sees + start) * (len(scenario.work) + len(scenario.limits))
-        + unseen
-        + deaths * (scenario.ack_wait_seconds + start)
-    )
+    happens = len(scenario.work) + len(scenario.limits)  # the beginning is one of these
+    return happens * (sees + start) + unseen + deaths * (scenario.ack_wait_seconds + start)
 
 
 def _oscillation(run: Run) -> list[Violation]:
