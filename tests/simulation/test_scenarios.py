@@ -20,6 +20,7 @@ from peakclip_operator.simulation.measure import reversals, score, slo_misses
 from peakclip_operator.simulation.optimum import Stretch, stretches
 from peakclip_operator.simulation.peakclip import Peakclip
 from peakclip_operator.simulation.promises import violations
+from peakclip_operator.simulation.report import Result, markdown, table
 from peakclip_operator.simulation.run import run
 from peakclip_operator.simulation.scenario import Restart, Scenario
 from peakclip_operator.simulation.scenarios import named
@@ -189,3 +190,22 @@ def test_the_list_names_every_scenario_and_everybody() -> None:
     _, output = simulate("--list")
     assert [line.split()[0] for line in output.splitlines()[: len(named())]] == list(named())
     assert all(name in output for name in makers() if name != "peakclip")
+
+
+def test_what_breaks_a_limit_is_red_and_told_with_its_command() -> None:
+    scenario = named()["flash-3000"]
+    made = run(replace(scenario, min_replicas=12), Fixed(12, limited=False))
+    result = Result(scenario, score(made), violations(made), "peakclip simulate flash-3000")
+    coloured, plain = table([result], colour=True), table([result])
+    assert "\x1b[31m" in coloured
+    assert "\x1b" not in plain
+    assert "BROKEN rate at" in plain
+    assert "(peakclip simulate flash-3000)" in plain
+    assert markdown([result]).splitlines()[2].startswith("| flash-3000 | fixed | ")
+
+
+def test_every_line_of_the_table_ends_in_the_same_column() -> None:
+    _, output = simulate("flash-3000", "sine-day")
+    head, *rows = [line for line in output.splitlines() if line.startswith(("  autoscaler", "  peakclip"))]
+    assert len(rows) == 2
+    assert {len(row) for row in rows} == {len(head)}
