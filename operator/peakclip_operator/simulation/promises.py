@@ -166,12 +166,12 @@ def _restart(run: Run) -> list[Violation]:
         before = looks[0][1]
         wanted = [number for _, _, number, _ in looks if number is not None]
         one = scenario.batch / scenario.work_seconds(back)
-        useful = ceil(run.rate_at(back) / (one * spec.utilization) - 1e-9)
+        useful = ceil(min(run.rate_at(back), scenario.limit_at(back)) / (one * spec.utilization) - 1e-9)
         if not restart.memory_kept and min(wanted) < min(before, useful):
             found.append(Violation("restart", back, f"{before} -> {min(wanted)} workers after a restart"))
         called_for = ceil(_most_arrivals(run, looks[-1][0]) * (1 + spec.spare) / spec.utilization / one)
         waiting = run.waiting[min(len(run.waiting), round(back / run.step_seconds)) - 1]
-        if max(wanted) > max(before, called_for) + 1 and waiting <= backlog_of(scenario.limit_per_second):
+        if max(wanted) > max(before, called_for) + 1 and waiting < scenario.limit_at(back):
             found.append(Violation("restart", back, f"{before} -> {max(wanted)} workers after a restart"))
     return found
 

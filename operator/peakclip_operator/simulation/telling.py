@@ -14,6 +14,7 @@ Counters = tuple[float, ...]
 
 NOTHING: Counters = (0.0,) * (6 + len(BOUNDS) + 1)
 _MOST_LOST = 8  # words in a row
+_FEW = 8.0  # orders
 
 
 class Telling:
@@ -61,12 +62,15 @@ class Telling:
         return age + missing / asked
 
     def _at(self, at: float) -> Counters:
-        """The counters as they were then; straight lines between two ticks."""
+        """The counters as they were then: straight lines between two ticks, but for a handful of batches, which are
+        told when they are done."""
         after_at, after = self._history[-1]
         for index in range(len(self._history) - 2, -1, -1):
             before_at, before = self._history[index]
             if before_at <= at:
                 share = (at - before_at) / (after_at - before_at)
+                if after[0] + after[1] - before[0] - before[1] < _FEW:
+                    return after if share >= 0.5 else before
                 return tuple([low + (high - low) * share for low, high in zip(before, after, strict=True)])
             after_at, after = before_at, before
         return after
