@@ -170,7 +170,7 @@ def _restart(run: Run) -> list[Violation]:
         if not restart.memory_kept and min(wanted) < min(before, useful):
             found.append(Violation("restart", back, f"{before} -> {min(wanted)} workers after a restart"))
         called_for = ceil(_most_arrivals(run, looks[-1][0]) * (1 + spec.spare) / spec.utilization / one)
-        waiting = run.waiting[min(len(run.waiting), round(back / run.step_seconds)) - 1]
+        waiting = max(run.waiting[int(back / run.step_seconds) : round(looks[-1][0] / run.step_seconds)])
         if max(wanted) > max(before, called_for) + 1 and waiting < scenario.limit_at(back):
             found.append(Violation("restart", back, f"{before} -> {max(wanted)} workers after a restart"))
     return found
