@@ -87,7 +87,8 @@ def drawn(seed: int) -> Scenario:
 class _Draw:
     """A scenario by chance: some arrivals, a pool that fits R, and often one or two troubles.
 
-    `turns` is stated beforehand: each burst or swell may bring workers and let them go, and each trouble may once more.
+    `turns` is stated beforehand: each burst or swell may bring workers and let them go, each trouble may once more, and
+    so may the first guess of their speed.
     What the pool is told of the work and of the start is right but for a factor of three, and of 1.3.
     """
 
@@ -97,7 +98,7 @@ class _Draw:
         self._seconds = rng.randrange(60, 101, 10)
         self._limit = _round(math.exp(rng.uniform(math.log(5), math.log(1000))))
         self._words: list[str] = []
-        self._turns = 0
+        self._turns = 2  # a first guess that was wrong is taken back
 
     def scenario(self) -> Scenario:
         rng = self._rng
