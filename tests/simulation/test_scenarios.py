@@ -138,7 +138,10 @@ def test_the_table_has_a_line_for_each_run() -> None:
     assert code == 0
     assert "\x1b" not in output
     line = next(line for line in output.splitlines() if line.startswith("  peakclip"))
-    assert line.split()[1:] == ["31.0", "30.6", *line.split()[3:]]
+    scored = score(run(named()["flash-3000"], Peakclip(named()["flash-3000"])))
+    drain, best, _, worst, above, *_ = line.split()[1:]
+    assert (drain, best) == (f"{scored.drain_seconds:.1f}", f"{scored.optimum_seconds:.1f}")
+    assert (worst, above) == (str(scored.worst_rate), str(scored.over_r))
 
 
 def test_json_holds_the_command_that_makes_the_run_again() -> None:
@@ -209,3 +212,14 @@ def test_every_line_of_the_table_ends_in_the_same_column() -> None:
     head, *rows = [line for line in output.splitlines() if line.startswith(("  autoscaler", "  peakclip"))]
     assert len(rows) == 2
     assert {len(row) for row in rows} == {len(head)}
+
+
+@pytest.mark.parametrize("name", ["flash-3000", "work-doubles", "slow-starts", "above-r"])
+def test_the_length_of_a_step_changes_nothing_that_matters(name: str) -> None:
+    scenario = named()[name]
+    fine, usual, coarse = (
+        score(run(scenario, Peakclip(scenario), step_seconds=seconds)) for seconds in (0.05, 0.1, 0.2)
+    )
+    assert fine.drain_seconds == pytest.approx(usual.drain_seconds, rel=0.05)
+    assert coarse.drain_seconds == pytest.approx(usual.drain_seconds, rel=0.05)
+    assert {fine.worst_rate, usual.worst_rate, coarse.worst_rate} <= set(range(98, 106))

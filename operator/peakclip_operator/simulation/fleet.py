@@ -10,6 +10,7 @@ from peakclip_operator.simulation.scenario import Scenario
 
 _READY, _GONE, _CRASH = 0, 1, 2
 _JITTER = 0.2  # one start takes so much shorter or longer than the mean, as a share
+_PARTS = 4  # groups in which those of one moment become ready
 
 
 class Fleet:
@@ -80,9 +81,12 @@ class Fleet:
             hung = sum(self._rng.random() < self._scenario.never_start for _ in range(count))
             self._hung += hung
             count -= hung
-        if count:
-            took = self._scenario.start_seconds * (1 + _JITTER * (2 * self._rng.random() - 1))
-            heapq.heappush(self._events, (now + took, _READY, count))
+        parts = min(count, _PARTS)
+        for part in range(parts):
+            share = (part + self._rng.random()) / parts  # of the way from the fastest to the slowest
+            took = self._scenario.start_seconds * (1 + _JITTER * (2 * share - 1))
+            some = count * (part + 1) // parts - count * part // parts
+            heapq.heappush(self._events, (now + took, _READY, some))
 
     def _give_back(self, count: int, now: float) -> None:
         """First those that do not work yet, the ones without hope before the others."""

@@ -68,7 +68,9 @@ def _calm() -> Iterator[Scenario]:
     )
     yield Scenario("sine-day", sine(900, 5, 95, 450), "two days of 5/s to 95/s, 450 s each", turns=4)
     yield Scenario("noise", _threshold(600), "40/s, up and down at random: around a threshold", turns=1)
-    yield Scenario("recorded", recorded(EVENING), "a recorded trace: an evening with spikes", turns=8)
+    yield Scenario(
+        "recorded", recorded(EVENING), "a trace from a file: a made-up evening with spikes", turns=8
+    )
 
 
 def _bursts() -> Iterator[Scenario]:
