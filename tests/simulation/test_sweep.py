@@ -70,5 +70,5 @@ def test_a_violation_comes_with_the_command_that_shows_it(monkeypatch: pytest.Mo
 
 
 def test_processes_together_find_what_one_alone_finds() -> None:
-    alone, together = sweep.sweep(200, 5, jobs=1), sweep.sweep(200, 5, jobs=2)
+    alone, together = sweep.sweep(120, 5, jobs=1), sweep.sweep(120, 5, jobs=2)
     assert (alone.runs, alone.judged, alone.broken) == (together.runs, together.judged, together.broken)

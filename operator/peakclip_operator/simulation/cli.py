@@ -241,6 +241,7 @@ def _as_lines(found: Found, first: int, jobs: int) -> list[str]:
         f"{found.simulated_seconds / 3600:,.1f} hours simulated in {found.seconds:,.1f} s by {jobs} processes: "
         f"{found.runs / max(found.seconds, 1e-9):,.0f} runs/s, {factor:,.0f} times faster than real time"
     )
+    lines.append(f"{1000 * found.processor_seconds / found.runs:.1f} ms of processor time a run")
     lines.append(f"{len(found.broken):,} violations")
     return lines
 
@@ -252,6 +253,7 @@ def _as_dict(found: Found, first: int, jobs: int) -> dict[str, Any]:
         "first_seed": first,
         "jobs": jobs,
         "seconds": round(found.seconds, 3),
+        "processor_seconds": round(found.processor_seconds, 3),
         "simulated_seconds": found.simulated_seconds,
         "scenarios": dict(found.judged),
         "violations": [

@@ -35,12 +35,15 @@ class Found:
     """The seed with each violation."""
     seconds: float = 0.0
     """Of real time."""
+    processor_seconds: float = 0.0
+    """Over all processes: what `seconds` would be on one core that has nothing else to do."""
 
     def add(self, other: Found) -> None:
         self.runs += other.runs
         self.simulated_seconds += other.simulated_seconds
         self.judged += other.judged
         self.broken += other.broken
+        self.processor_seconds += other.processor_seconds
 
 
 def sweep(
@@ -68,7 +71,7 @@ def _made(parts: Sequence[range], jobs: int) -> Iterator[Found]:
 
 def runs(seeds: range) -> Found:
     """One after the other, in this process."""
-    found = Found()
+    found, begun = Found(), time.process_time()
     for seed in seeds:
         scenario = drawn(seed)
         one = run(scenario, Peakclip(scenario), seed, step_seconds=STEP_SECONDS)
@@ -76,6 +79,7 @@ def runs(seeds: range) -> Found:
         found.simulated_seconds += scenario.seconds
         found.judged.update(scenario.words.split(", "))
         found.broken += [(seed, violation) for violation in violations(one)]
+    found.processor_seconds = time.process_time() - begun
     return found
 
 
