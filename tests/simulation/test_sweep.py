@@ -15,10 +15,7 @@ from peakclip_operator.simulation.sweep import drawn, runs
 
 FIRST, COUNT = 1, 300
 
-NOT_KEPT = {
-    177: "after a gap the arrivals of a single second count, and one noisy second adds workers",
-    296: "batches that are not full count as a part of one, and make a worker look slower than it is",
-}
+NOT_KEPT: dict[int, str] = {}
 """Seeds of these that break a promise today, and why."""
 
 

@@ -87,9 +87,10 @@ def _legend(runs: Sequence[tuple[Run, Score]]) -> list[str]:
         drained = "never a backlog"
         if score.drain_seconds:
             drained = f"a backlog for {score.drain_seconds:,.0f} s" + ("" if score.drained else ", and still")
+        changes = f"{score.scale_changes} change{'' if score.scale_changes == 1 else 's'}"
         facts = (
             f"{drained} · worst second {score.worst_rate:,} · {score.over_r:,} orders above R · "
-            f"{score.worker_seconds:,.0f} worker-seconds · {score.scale_changes} change{'' if score.scale_changes == 1 else 's'}"
+            f"{score.worker_seconds:,.0f} worker-seconds · {changes}"
         )
         lines += [path(f"M{_LEFT} {y - 4:.1f}h28", _name(index)), text(_LEFT + 38, y, run.autoscaler, "head")]
         lines.append(text(_LEFT + 38 + 110, y, facts, "keytext"))
