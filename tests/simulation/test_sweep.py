@@ -15,24 +15,11 @@ from peakclip_operator.simulation.sweep import drawn, runs
 
 FIRST, COUNT = 1, 300
 
-NOT_KEPT: dict[int, str] = {}
-"""Seeds of these that break a promise today, and why."""
-
 
 def test_the_plan_keeps_every_promise() -> None:
     found = runs(range(FIRST, FIRST + COUNT))
-    broken = [(replay(seed), violation) for seed, violation in found.broken if seed not in NOT_KEPT]
-    assert broken == []
+    assert [(replay(seed), violation) for seed, violation in found.broken] == []
     assert found.runs == COUNT
-
-
-@pytest.mark.parametrize(
-    "seed",
-    [pytest.param(seed, marks=pytest.mark.xfail(reason=why, strict=True)) for seed, why in NOT_KEPT.items()],
-)
-def test_a_promise_that_is_not_kept_yet(seed: int) -> None:
-    """Fails, and says so; the day that the plan keeps it the mark has to go."""
-    assert runs(range(seed, seed + 1)).broken == []
 
 
 def test_every_kind_of_arrivals_and_of_trouble_is_drawn() -> None:

@@ -117,6 +117,33 @@ def test_where_there_is_no_room_a_worker_starts_when_another_has_gone() -> None:
     assert (world.seen().existing, world.seen().ready) == (4, 3)
 
 
+def test_where_a_worker_still_drains_there_is_no_room_for_the_next_one() -> None:
+    world = World(replace(BURST, fits=3, min_replicas=3, drain_seconds=5.0), limited=True)
+    world.scale(2)
+    world.scale(3)
+    world.run(40)
+    assert (world.seen().existing, world.seen().ready) == (3, 2)
+    world.run(40)
+    assert (world.seen().existing, world.seen().ready) == (3, 3)
+
+
+def test_a_new_controller_hears_at_first_nothing_and_then_all_that_was_ever_done() -> None:
+    world = World(replace(BURST, arrivals=steady(60, 50), min_replicas=4), limited=True)
+    for _ in range(20):
+        world.run(5)
+        before = world.seen().totals
+    world.forget_telemetry()
+    told = []
+    for _ in range(3):
+        world.run(5)
+        told.append(world.seen().totals)
+    assert told[0] is not None
+    assert before is not None
+    assert told[1] is not None
+    assert told[0].finished == 0
+    assert told[1].finished > before.finished > 300
+
+
 def test_a_start_that_hangs_is_the_first_to_be_given_back() -> None:
     world = World(replace(BURST, never_start=1.0), limited=True)
     world.scale(4)
