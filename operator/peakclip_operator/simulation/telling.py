@@ -10,9 +10,9 @@ from peakclip_operator.simulation.database import BOUNDS
 from peakclip_operator.simulation.scenario import Scenario
 
 Counters = tuple[float, ...]
-"""finished, failed, busy seconds, calls, errors, seconds of wait, and calls by how long they took."""
+"""finished, failed, busy seconds, batches, calls, errors, seconds of wait, and calls by how long they took."""
 
-NOTHING: Counters = (0.0,) * (6 + len(BOUNDS) + 1)
+NOTHING: Counters = (0.0,) * (7 + len(BOUNDS) + 1)
 _MOST_LOST = 8  # words in a row
 _FEW = 8.0  # orders
 
@@ -77,6 +77,6 @@ class Telling:
 
 
 def totals(counters: Counters) -> Totals:
-    finished, failed, busy_seconds, calls, errors, wait_seconds, *took = counters
+    finished, failed, busy_seconds, batches, calls, errors, wait_seconds, *took = counters
     database = DatabaseTotals(int(calls), int(errors), wait_seconds, tuple(map(int, took)), BOUNDS)
-    return Totals(int(finished), int(failed), busy_seconds, database)
+    return Totals(int(finished), int(failed), busy_seconds, batches=int(batches), database=database)

@@ -56,6 +56,8 @@ class World:
         # What ends in each step, and the seconds that it took: told when it is done.
         self._ends = [0] * (len(self.arrivals) + 1)
         self._ends_busy = [0.0] * (len(self.arrivals) + 1)
+        self._ends_batches = [0.0] * (len(self.arrivals) + 1)
+        self._batches = 0.0
         self._returns = Returns()
         self._calls = Calls(scenario.database, step_seconds, rng)
         self._slots = self._late = 0.0  # of the limiter: a part of a slot; slots that may still be used
@@ -129,16 +131,8 @@ class World:
 
     def _counters(self) -> Counters:
         calls = self._calls
-        tried = self.finished + calls.errors
-        return (
-            self.finished,
-            self.failed,
-            self.busy_seconds,
-            tried,
-            calls.errors,
-            calls.wait_seconds,
-            *calls.took,
-        )
+        done = self.finished, self.failed, self.busy_seconds, self._batches
+        return (*done, self.finished + calls.errors, calls.errors, calls.wait_seconds, *calls.took)
 
     def _oldest_seconds(self, floor: int) -> float | None:
         if floor >= self.arrived:
@@ -187,7 +181,7 @@ class World:
             arrived += came
             queue += came
             paid += ready + fleet.starting + fleet.draining
-            done, count, busy = 0, 0, 0.0
+            done, count, busy, batches = 0, 0, 0.0, 0.0
             most = queue
             if limited:
                 slots += rate * dt
@@ -219,15 +213,18 @@ class World:
                 at = min(index + delay, len(arrivals))
                 ends[at] += done
                 ends_busy[at] += busy
+                self._ends_batches[at] += batches
                 hands += done
-                done, busy = 0, 0.0
+                done, busy, batches = 0, 0.0, 0.0
             if hands and ends[index]:
                 done += ends[index]
                 busy += ends_busy[index]
+                batches += self._ends_batches[index]
                 hands -= ends[index]
             if self._lost and done:
                 done -= self._die_with(min(self._lost, done), now)
             busy_seconds += busy
+            self._batches += batches
             if limited:
                 late = min(max(0, most - count), late_most)
             started += count
