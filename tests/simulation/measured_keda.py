@@ -1,25 +1,28 @@
-"""The runs of a real KEDA 2.21 and Kubernetes 1.35.4 on one node, and a small bench that plays them again.
+"""The runs of a real KEDA 2.21 and Kubernetes 1.35.4 on one node, and the simulated world that plays them again.
 
 Measured once each: nats-server 2.15.1, PostgreSQL 18.6, a worker that does one order at a time in about 45 ms,
 lagThreshold 10, a burst at second 0, everything looked at once a second. R = 100/s is a line, nothing breaks above it.
 
-What the bench is given of a run: the rates of 1 to 20 workers, the time that a worker takes to start, what the work
-per order was changed to, and where the two timers were. Nothing else: the bench is a fluid, without noise.
+What the simulation is given of a run: the rates of 1 to 20 workers, the time that a worker takes to start, what the
+work per order was changed to, and where the two timers were. Nothing else.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
+from peakclip_operator.simulation.arrivals import flash
 from peakclip_operator.simulation.baselines.hpa import DOWN
 from peakclip_operator.simulation.baselines.keda import Keda, KedaSettings, tuned
+from peakclip_operator.simulation.database import Database
+from peakclip_operator.simulation.run import run
+from peakclip_operator.simulation.scenario import Scenario
 
 R = 100.0
-STEP = 0.05  # seconds
-RATES = {0: 0.0, 1: 23.1, 4: 88.0, 8: 174.0, 16: 315.0, 20: 350.0}  # orders per second, measured (8: 171 to 177)
+STEP = 0.1  # seconds
+RATES = {1: 23.1, 4: 88.0, 8: 174.0, 16: 315.0, 20: 350.0}  # orders per second, measured (8: 171 to 177)
 START_SECONDS = 1.3  # measured: "1 to 2 s"
 AFTER_SECONDS = 120  # pod-seconds are counted until then after the drain
 
@@ -61,7 +64,7 @@ class Case:
     until: int | None = None
     """Second to which it was watched, when that was not 2 min after the drain."""
     changed_at: float = math.inf
-    changed_rate: float = math.nan
+    changed_rate: float | None = None
     """Orders per second of 4 workers after the work per order was changed."""
 
 
@@ -87,9 +90,7 @@ CASES = (
         Result(0.1, 39, 77.8, 180, 476, 2361, 2225, up(1, 15, 4, 30, 8, 45, 16, 60, 20)),
     ),
     Case("3 tuned, min 0", TUNED, 0.5, 0.4, Result(1.9, 48, 66.0, 93, 0, 613, 480, up(0, 1, 1, 16, 4))),
-    Case(
-        "3b other phase", TUNED, 3.5, 8.5, Result(6.3, 45, 77.8, 96, 0, None, None, up(0, 4, 1, 9, 4))
-    ),
+    Case("3b other phase", TUNED, 3.5, 8.5, Result(6.3, 45, 77.8, 96, 0, None, None, up(0, 4, 1, 9, 4))),
     Case(
         "4a work halved",
         TUNED,
@@ -127,82 +128,58 @@ CASES = (
 )
 
 
-@dataclass
-class Bench:
-    """The queue and the workers, and what an autoscaler may read of them."""
-
-    orders: float
-    now: float = 0.0
-    ready_at: list[float] = field(default_factory=list)
-    done: float = 0.0
-
-    @property
-    def asked(self) -> int:
-        return len(self.ready_at)
-
-    @property
-    def ready(self) -> int:
-        return sum(at <= self.now + 1e-9 for at in self.ready_at)
-
-    @property
-    def pending(self) -> int:
-        return math.ceil(self.orders - self.done - 1e-9) - self.in_flight
-
-    @property
-    def in_flight(self) -> int:
-        return min(self.ready, math.ceil(self.orders - self.done - 1e-9))
-
-    @property
-    def finished_total(self) -> int:
-        return int(self.done)
-
-    @property
-    def busy_seconds_total(self) -> float:
-        return 0.0
-
-    def ask(self, wanted: int) -> None:
-        """The newest go first; these were idle when they went."""
-        self.ready_at = sorted(self.ready_at)[:wanted]
-        self.ready_at += [self.now + START_SECONDS] * (wanted - self.asked)
-
-
-def rate(workers: int) -> float:
-    """Between the numbers that were measured, in a straight line."""
-    for (fewer, low), (more, high) in pairwise(RATES.items()):
-        if workers <= more:
-            return low + (high - low) * (workers - fewer) / (more - fewer)
-    return RATES[20]
-
-
-def play(case: Case) -> Result:
-    """The run again, simulated."""
-    keda = Keda(
-        case.settings, polling_phase_seconds=case.polling_phase, sync_phase_seconds=case.sync_phase
+def scenario(case: Case) -> Scenario:
+    """The node as it was measured: workers that slow each other down, and a database that nothing is too much for."""
+    alone = 1 / RATES[1]
+    work = [(0.0, alone)]
+    if case.changed_rate is not None:
+        work.append((case.changed_at, 4 / case.changed_rate / slower(4)))
+    return Scenario(
+        name=case.name,
+        arrivals=flash(case.until or 200, case.orders, 0),
+        poisson=False,
+        limit_per_second=R,
+        min_replicas=case.settings.minimum,
+        max_replicas=case.settings.maximum,
+        work=tuple(work),
+        contention=tuple((float(workers), slower(workers)) for workers in RATES),
+        start_seconds=START_SECONDS,
+        database=Database(capacity_per_second=10_000.0, knee=100.0),
+        tick_seconds=STEP,
     )
-    bench = Bench(float(case.orders), ready_at=[-1.0] * case.settings.minimum)
-    changes: list[tuple[int, int, int]] = []
-    done, ready = [0.0], [0]
-    empty: float | None = None
-    first = math.nan
-    for step in range(600 * round(1 / STEP)):
-        bench.now = now = step * STEP
-        if empty is not None and now >= (case.until or math.ceil(empty) + AFTER_SECONDS):
-            break
-        wanted = keda.look(bench, now)
-        if wanted is not None:
-            changes.append((math.ceil(now), bench.asked, wanted))
-            bench.ask(wanted)
-        workers = bench.ready
-        speed = rate(workers) if now < case.changed_at else case.changed_rate * workers / 4
-        bench.done = min(bench.done + speed * STEP, bench.orders)
-        if math.isnan(first) and bench.done >= 1:
-            first = now + STEP
-        if empty is None and bench.done >= bench.orders:
-            empty = now + STEP
-        done.append(bench.done)
-        ready.append(workers)
-    assert empty is not None
-    return summed_up(case, first, empty, done, ready, merged(changes))
+
+
+def slower(workers: int) -> float:
+    """How many times longer one of so many takes: 4 x 23.1 / 88 = 1.05."""
+    return workers * RATES[1] / RATES[workers]
+
+
+def play(case: Case, seed: int = 1) -> Result:
+    """The run again, simulated."""
+    keda = Keda(case.settings, polling_phase_seconds=case.polling_phase, sync_phase_seconds=case.sync_phase)
+    made = run(scenario(case), keda, seed, step_seconds=STEP)
+    per = round(1 / STEP)
+    first = next(at for at, count in enumerate(made.starts) if count) * STEP + 1 / RATES[1]
+    empty = (max(at for at, left in enumerate(made.backlog) if left) + 1) * STEP
+    drained = math.ceil(empty)
+    rows = made.rows[: drained + AFTER_SECONDS]
+    watched = case.until or drained + AFTER_SECONDS
+    changes = [
+        (math.ceil(now - 1e-6), before, wanted)
+        for now, before, wanted, _ in made.looks
+        if wanted is not None and now <= watched
+    ]
+    counted = case.measured.pod_seconds is not None
+    return Result(
+        first=first,
+        empty=drained,
+        rate=case.orders / (empty - first),
+        peak=max(sum(made.starts[at : at + per]) for at in range(len(made.starts) - per)),
+        above=sum(max(row.finished - R, 0.0) for row in rows),
+        pod_seconds=sum(row.ready for row in rows) if counted else None,
+        after=sum(row.ready for row in rows[drained:]) if counted else None,
+        changes=merged(changes),
+    )
 
 
 def merged(changes: list[tuple[int, int, int]]) -> Changes:
@@ -213,26 +190,6 @@ def merged(changes: list[tuple[int, int, int]]) -> Changes:
             before = seen.pop()[1]
         seen.append((second, before, after))
     return tuple(seen)
-
-
-def summed_up(
-    case: Case, first: float, empty: float, done: list[float], ready: list[int], changes: Changes
-) -> Result:
-    per = round(1 / STEP)
-    whole = [done[at + per] - done[at] for at in range(0, len(done) - per, per)]
-    drained = math.ceil(empty - 1e-9)
-    end = (drained + AFTER_SECONDS) * per
-    measured = case.measured
-    return Result(
-        first=first,
-        empty=drained,
-        rate=case.orders / (empty - first),
-        peak=max(done[at + per] - done[at] for at in range(len(done) - per)),
-        above=sum(max(orders - R, 0.0) for orders in whole),
-        pod_seconds=None if measured.pod_seconds is None else sum(ready[:end]) * STEP,
-        after=None if measured.after is None else sum(ready[drained * per : end]) * STEP,
-        changes=changes,
-    )
 
 
 def rows() -> Iterator[tuple[Case, Result]]:
@@ -257,7 +214,9 @@ def table() -> str:
         )
         lines.append((case.name, *(f"{one} | {other}" for one, other in pairs)))
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+    )
 
 
 def told(changes: Changes) -> str:

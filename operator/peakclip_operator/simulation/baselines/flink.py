@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from peakclip_operator.plan import Lag
+from peakclip_operator.simulation.autoscalers import Seen
 from peakclip_operator.simulation.baselines.flink_formulas import (
     Evaluated,
     FlinkSettings,
@@ -21,7 +23,6 @@ from peakclip_operator.simulation.baselines.flink_formulas import (
     observed_rate,
     parallelism,
 )
-from peakclip_operator.simulation.baselines.seen import Seen
 from peakclip_operator.simulation.baselines.timer import Timer
 
 
@@ -109,9 +110,9 @@ class Flink:
             if seen.ready < self._parallelism:
                 return None
             self._running_since = now
-        if self._reconcile.due(now) is None:
+        if self._reconcile.due(now) is None or seen.lag is None:
             return None
-        wanted = self._decide(seen, now, self._running_since)
+        wanted = self._decide(self._sample(seen, seen.lag, now), now, self._running_since)
         return None if wanted is None else self._restart(wanted, now)
 
     def _restart(self, wanted: int, now: float) -> int:
@@ -121,10 +122,10 @@ class Flink:
         self._stopped_until = now + self._down_seconds
         return 0
 
-    def _decide(self, seen: Seen, now: float, running_since: float) -> int | None:
+    def _decide(self, sample: Sample, now: float, running_since: float) -> int | None:
         """The new parallelism, once the window after the stabilization is full."""
         settings = self.settings
-        self._samples.append(self._sample(seen, now))
+        self._samples.append(sample)
         stable = running_since + settings.stabilization_seconds
         first = next((one.at for one in self._samples if one.at >= stable), None)
         if first is None or now < first + settings.window_seconds:
@@ -135,8 +136,8 @@ class Flink:
         found = evaluate(self._samples, settings)
         return self._change(found, parallelism(found, self._parallelism, settings), now)
 
-    def _sample(self, seen: Seen, now: float) -> Sample:
-        taken, busy, waiting = seen.finished_total + seen.in_flight, seen.busy_seconds_total, seen.pending
+    def _sample(self, seen: Seen, lag: Lag, now: float) -> Sample:
+        taken, busy = seen.finished_total + lag.in_flight, seen.busy_seconds_total
         load = per_second = math.nan
         if self._before is not None:
             at, taken_then, busy_then = self._before
@@ -144,8 +145,8 @@ class Flink:
             per_second = max(taken - taken_then, 0.0) / elapsed
             load = max(busy - busy_then, 0.0) / (elapsed * self._parallelism)
         self._before = now, taken, busy
-        observed = observed_rate(self._samples, waiting, per_second, self.settings)
-        return Sample(now, taken, waiting, load, observed)
+        observed = observed_rate(self._samples, lag.ready, per_second, self.settings)
+        return Sample(now, taken, lag.ready, load, observed)
 
     def _change(self, found: Evaluated, wanted: int, now: float) -> int | None:
         current = self._parallelism

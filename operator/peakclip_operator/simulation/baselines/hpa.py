@@ -66,7 +66,10 @@ class HpaSettings:
 
 
 def proposal(lag: int, threshold: int, workers: int, tolerance: float) -> int:
-    """Workers for this lag: 105 with threshold 10 are 11 for 4 workers, and stay 10 for 10 (a ratio of 1.05)."""
+    """Workers for this lag: 105 with threshold 10 are 11 for 4 workers, and stay 10 for 10 (a ratio of 1.05).
+
+    No workers yet (the first one of 0 -> 1 is not there) is a ratio without bound: the tolerance says nothing.
+    """
     if workers and 1 - tolerance <= lag / (threshold * workers) <= 1 + tolerance:
         return workers
     return math.ceil(lag / threshold)
@@ -90,8 +93,8 @@ class Hpa:
     _ups: list[Moment] = field(default_factory=list, init=False)
     _downs: list[Moment] = field(default_factory=list, init=False)
 
-    def sync(self, lag: int, current: int, now: float) -> int:
-        """Workers wished for from now on. `current` stands for spec.replicas and status.replicas."""
+    def sync(self, lag: int | None, current: int, existing: int, now: float) -> int:
+        """Workers wished for from now on; `current` is spec.replicas, `existing` is status.replicas."""
         settings = self.settings
         if not self._recommendations:
             self._recommendations.append((now, current))
@@ -101,8 +104,10 @@ class Hpa:
             wanted = settings.maximum
         elif current < settings.minimum:
             wanted = settings.minimum
+        elif lag is None:
+            return current
         else:
-            proposed = proposal(lag, settings.threshold, current, settings.tolerance)
+            proposed = proposal(lag, settings.threshold, existing, settings.tolerance)
             if settings.behavior is None:
                 wanted = self._without_behavior(proposed, current, now)
             else:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from peakclip_operator.simulation.autoscalers import Seen
 from peakclip_operator.simulation.baselines.hpa import UP, Behavior, Hpa, HpaSettings, Policy
-from peakclip_operator.simulation.baselines.seen import Seen, lag
 from peakclip_operator.simulation.baselines.timer import Timer
 
 
@@ -71,21 +71,24 @@ class Keda:
 
     def look(self, seen: Seen, now: float) -> int | None:
         """Workers wished for; None where neither loop changes them."""
-        found, wanted = lag(seen), seen.asked
+        lag = None if seen.lag is None else seen.lag.total  # num_pending + num_ack_pending
+        wanted = seen.asked
         polled, synced = self._poll.due(now), self._sync.due(now)
         # Both since the last look: in the order they were due.
         poll_first = polled is not None and (synced is None or polled <= synced)
         if poll_first:
-            wanted = self._after_poll(found, wanted, now)
+            wanted = self._after_poll(lag, wanted, now)
         if synced is not None:
-            wanted = self._hpa.sync(found, wanted, now)
+            wanted = self._hpa.sync(lag, wanted, seen.existing, now)
         if polled is not None and not poll_first:
-            wanted = self._after_poll(found, wanted, now)
+            wanted = self._after_poll(lag, wanted, now)
         return None if wanted == seen.asked else wanted
 
-    def _after_poll(self, found: int, current: int, now: float) -> int:
+    def _after_poll(self, lag: int | None, current: int, now: float) -> int:
+        if lag is None:
+            return current  # an error of the scaler, and no fallback
         minimum = self.settings.minimum
-        if found > self.settings.activation_lag_threshold:
+        if lag > self.settings.activation_lag_threshold:
             self._last_active = now
             return max(minimum, 1) if current == 0 else current
         if current > 0 and minimum == 0:

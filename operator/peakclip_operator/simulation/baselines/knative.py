@@ -8,7 +8,9 @@ pkg/reconciler/autoscaling/resources/target.go.
 How a queue is its concurrency: a request that no pod has room for waits in the activator (or the pod's queue-proxy),
 open, and the reporter counts open requests, whether they wait or are worked on. An order in the stream is such a
 request. So concurrency is the lag: what waits and what is in flight. The activator holds 10,000 requests and then
-answers 503, and clients time out; a stream does neither, which is in Knative's favour here.
+answers 503, and clients time out; a stream does neither, which is in Knative's favour here. By default Knative
+takes a pod for one that works on many requests at once (70 of 100); a worker that does one order at a time is what
+containerConcurrency 1 says.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from peakclip_operator.simulation.autoscalers import Seen
 from peakclip_operator.simulation.baselines.buckets import Buckets
-from peakclip_operator.simulation.baselines.seen import Seen, lag
 from peakclip_operator.simulation.baselines.timer import Timer
 
 TARGET_MIN = 0.01  # autoscaling.TargetMin
@@ -121,7 +123,8 @@ class Knative:
         self._tick = Timer(settings.tick_seconds, tick_phase_seconds)
         self._second = Timer(1.0)
         self._latest = -1  # what the decider wished for last; -1: nothing yet
-        self._lag: int | None = None
+        self._lag: int | None = None  # at the last look; None: before the first, or unknown
+        self._begun = False
         self._looked_at = self._sampled_at = 0.0
         self._area = 0.0  # order-seconds since the last sample
         self._counted = 0.0  # orders told at once, left out of the next sample
@@ -133,7 +136,7 @@ class Knative:
 
     def look(self, seen: Seen, now: float) -> int | None:
         """Workers wished for; None where nothing is decided, or nothing changes."""
-        if self._lag is None:
+        if not self._begun:
             self._begin(seen, now)
         poked = self._count(seen, now)
         if self._tick.due(now) is None and not poked:
@@ -145,7 +148,7 @@ class Knative:
         return None if found is None or found == seen.asked else found
 
     def _begin(self, seen: Seen, now: float) -> None:
-        self._lag, self._looked_at, self._sampled_at = lag(seen), now, now
+        self._begun, self._looked_at, self._sampled_at = True, now, now
         self._second.due(now)
         self._decider.begin(seen.ready, now)
         self._latest = 0 if seen.asked == 0 else -1
@@ -157,10 +160,11 @@ class Knative:
 
     def _count(self, seen: Seen, now: float) -> bool:
         """Record the mean of each second. True when 0 workers meet an order: that is a tick at once."""
-        before = self._lag or 0
-        self._area += before * (now - self._looked_at)
-        found = self._lag = lag(seen)
+        self._area += (self._lag or 0) * (now - self._looked_at)
+        found = self._lag = None if seen.lag is None else seen.lag.total
         self._looked_at = now
+        if found is None:
+            return False  # nobody reports
         sampled = self._second.due(now) is not None
         if sampled:
             elapsed = now - self._sampled_at
