@@ -199,7 +199,7 @@ def rows() -> Iterator[tuple[Case, Result]]:
 def table() -> str:
     """Measured | simulated."""
     heads = ("run", "first", "empty", "rate", "peak", "above R", "pod-s", "after", "changes (at:workers)")
-    lines = [heads]
+    lines: list[tuple[str, ...]] = [heads]
     for case, made in rows():
         real = case.measured
         pairs = (

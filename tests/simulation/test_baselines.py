@@ -50,7 +50,7 @@ def first_starts(settings: object, polling: float) -> list[float]:
     case = CASES[0]
     found = []
     for phase in range(int(polling)):
-        made = play(replace(case, settings=settings, polling_phase=phase + 0.5))  # type: ignore[arg-type]
+        made = play(replace(case, settings=settings, polling_phase=phase + 0.5))
         found.append(made.first)
     return found
 

@@ -51,6 +51,11 @@ def test_the_proposal_is_the_lag_over_the_threshold_outside_the_tolerance(
     assert proposal(lag, 10, workers, 0.1) == wanted
 
 
+def test_the_tolerance_is_10_per_cent_unless_told() -> None:
+    assert synced(PLAIN, 108, current=10) == [10]
+    assert synced(PLAIN, 112, current=10) == [12]
+
+
 @pytest.mark.parametrize(("current", "most"), [(1, 4), (2, 4), (3, 6), (4, 8), (8, 16), (16, 32)])
 def test_the_old_limit(current: int, most: int) -> None:
     assert old_limit(current) == most

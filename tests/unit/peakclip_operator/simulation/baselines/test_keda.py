@@ -36,6 +36,12 @@ def test_polls_of_30_seconds_make_the_first_worker() -> None:
     assert {now: wanted for now, wanted in made.items() if wanted is not None} == {16: 1, 46: 1}
 
 
+def test_tuned_polls_come_each_5_seconds() -> None:
+    keda = Keda(tuned(SETTINGS), polling_phase_seconds=2.0, sync_phase_seconds=14.0)
+    made = {now: keda.look(seen(3000, 0), now) for now in range(14)}
+    assert {now: wanted for now, wanted in made.items() if wanted is not None} == {2: 1, 7: 1, 12: 1}
+
+
 def test_both_timers_in_one_look_act_in_their_order() -> None:
     first = Keda(SETTINGS, polling_phase_seconds=0.4, sync_phase_seconds=0.6)
     assert first.look(seen(3000, 0), 1.0) == 4  # 0 -> 1 by the poll, 1 -> 4 by the HPA

@@ -79,10 +79,10 @@ def test_up_at_most_a_thousandfold_down_at_most_by_half() -> None:
 def test_it_panics_when_the_last_6_seconds_want_twice_the_ready_workers(ready: int, panics: bool) -> None:
     decider = filled(SETTINGS, 0.0)
     for second in range(60, 66):
-        decider.record(second, 3000.0)
+        decider.record(second, 2940.0)
     wanted = decider.scale(ready, 65.0)
-    # ceil(3000 / 70); or ceil(6 x 3000 / 60 / 70) = 5, but half of the ready ones is the least.
-    assert wanted == (43 if panics else 11)
+    # 2940 / 70; or ceil(6 x 2940 / 60 / 70) = 5, but half of the ready ones is the least.
+    assert wanted == (42 if panics else 11)
 
 
 def test_no_scale_down_while_it_panics_and_until_a_stable_window_after() -> None:
@@ -125,6 +125,18 @@ def test_a_burst_is_met_at_the_next_tick() -> None:
             made.append((now, wanted))
     assert made[0] == (2.0, 22)
     assert made[1] == (4.0, 33)  # ceil(9000 / 4 / 70)
+
+
+def test_an_order_that_was_told_at_once_is_not_told_again() -> None:
+    """140 orders: (1 + 139) / 2 is 70, one worker; told twice it would be 70.5, and two."""
+    knative = Knative(SETTINGS)
+    made = [(now, knative.look(seen(0 if now < 1 else 140, 1), now)) for now in range(5)]
+    assert next(one for one in made if one[1] is not None) == (4, 2)
+
+
+def test_a_pool_without_orders_is_kept_for_a_stable_window_before_it_counts_as_idle() -> None:
+    knative = Knative(SETTINGS)
+    assert next(now for now in range(200) if knative.look(seen(0, 1), now) == 0) == 62
 
 
 def test_the_last_worker_goes_when_the_stable_window_is_empty_and_the_activator_is_in_the_path() -> None:
