@@ -13,6 +13,7 @@ def seen(
     in_flight: int = 0,
     ready: int | None = None,
     finished: int = 0,
+    busy: float = 0.0,
     busy_seconds: float = 0.0,
 ) -> Seen:
     """pending None: the lag is unknown. ready None: all that were asked for."""
@@ -27,7 +28,7 @@ def seen(
         asked=asked,
         existing=asked,
         ready=ready,
-        busy=0.0,
+        busy=busy,
         arrived_total=(pending or 0) + in_flight + finished,
         started_total=finished + in_flight,
         finished_total=finished,

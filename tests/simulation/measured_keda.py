@@ -160,7 +160,7 @@ def play(case: Case, seed: int = 1) -> Result:
     made = run(scenario(case), keda, seed, step_seconds=STEP)
     per = round(1 / STEP)
     first = next(at for at, count in enumerate(made.starts) if count) * STEP + 1 / RATES[1]
-    empty = (max(at for at, left in enumerate(made.backlog) if left) + 1) * STEP
+    empty = (max(at for at, left in enumerate(made.waiting) if left) + 1) * STEP
     drained = math.ceil(empty)
     rows = made.rows[: drained + AFTER_SECONDS]
     watched = case.until or drained + AFTER_SECONDS

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from peakclip_operator.simulation.autoscalers import Seen
 from peakclip_operator.simulation.baselines.hpa import UP, Behavior, Hpa, HpaSettings, Policy
+from peakclip_operator.simulation.baselines.outstanding import outstanding
 from peakclip_operator.simulation.baselines.timer import Timer
 
 
@@ -71,7 +72,8 @@ class Keda:
 
     def look(self, seen: Seen, now: float) -> int | None:
         """Workers wished for; None where neither loop changes them."""
-        lag = None if seen.lag is None else seen.lag.total  # num_pending + num_ack_pending
+        found = outstanding(seen)
+        lag = None if found is None else round(found)
         wanted = seen.asked
         polled, synced = self._poll.due(now), self._sync.due(now)
         # Both since the last look: in the order they were due.

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from peakclip_operator.simulation.autoscalers import Seen
 from peakclip_operator.simulation.baselines.buckets import Buckets
+from peakclip_operator.simulation.baselines.outstanding import outstanding
 from peakclip_operator.simulation.baselines.timer import Timer
 
 TARGET_MIN = 0.01  # autoscaling.TargetMin
@@ -123,7 +124,7 @@ class Knative:
         self._tick = Timer(settings.tick_seconds, tick_phase_seconds)
         self._second = Timer(1.0)
         self._latest = -1  # what the decider wished for last; -1: nothing yet
-        self._lag: int | None = None  # at the last look; None: before the first, or unknown
+        self._lag: float | None = None  # at the last look; None: before the first, or unknown
         self._begun = False
         self._looked_at = self._sampled_at = 0.0
         self._area = 0.0  # order-seconds since the last sample
@@ -161,14 +162,14 @@ class Knative:
     def _count(self, seen: Seen, now: float) -> bool:
         """Record the mean of each second. True when 0 workers meet an order: that is a tick at once."""
         self._area += (self._lag or 0) * (now - self._looked_at)
-        found = self._lag = None if seen.lag is None else seen.lag.total
+        found = self._lag = outstanding(seen)
         self._looked_at = now
         if found is None:
             return False  # nobody reports
         sampled = self._second.due(now) is not None
         if sampled:
             elapsed = now - self._sampled_at
-            mean = self._area / elapsed if elapsed > 0 else float(found)
+            mean = self._area / elapsed if elapsed > 0 else found
             if seen.ready or mean:
                 self._decider.record(now, max(mean - self._counted, 0.0))
             self._sampled_at, self._area, self._counted = now, 0.0, 0.0

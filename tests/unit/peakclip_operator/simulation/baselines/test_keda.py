@@ -58,6 +58,12 @@ def test_what_is_in_flight_is_lag() -> None:
     assert Keda(SETTINGS).look(seen(0, 0, in_flight=1), 0.0) == 1
 
 
+def test_what_workers_are_busy_with_is_lag() -> None:
+    """Or a pool that keeps up with its orders would look idle, and go to zero."""
+    assert Keda(SETTINGS, sync_phase_seconds=9.0).look(seen(0, 1, busy=0.9), 0.0) is None
+    assert Keda(SETTINGS, sync_phase_seconds=9.0).look(seen(0, 1, busy=0.1), 0.0) == 0
+
+
 def test_zero_workers_come_300_seconds_after_the_last_poll_with_a_lag() -> None:
     """Run 6: 20 workers, the last such poll at 76 s, so 0 at 376 s."""
     keda = Keda(SETTINGS, polling_phase_seconds=15.5, sync_phase_seconds=9.4)

@@ -166,6 +166,14 @@ def test_a_minimum_is_kept() -> None:
     assert {knative.look(seen(0, 2), now) for now in range(200)} == {None}
 
 
+def test_what_workers_are_busy_with_is_concurrency() -> None:
+    """3.9 of 4 busy and nothing waits: ceil(3.9 / 0.7)."""
+    knative = Knative(ONE)
+    for second in range(200):
+        knative.look(seen(0, 4, busy=3.9), second - 0.5)
+    assert knative.look(seen(0, 4, busy=3.9), 200.0) == 6
+
+
 def test_a_maximum_bounds_what_is_applied() -> None:
     knative = Knative(replace(ONE, maximum=20))
     made = [knative.look(seen(3000, 1), now) for now in range(5)]
