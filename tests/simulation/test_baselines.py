@@ -1,7 +1,7 @@
 """The baselines are faithful: the runs of a real KEDA come back from the simulation.
 
 Tolerances, the same for all runs: scale changes 1 s (they were looked at once a second) and exactly the same
-numbers; the first commit and the empty queue 2 s; the rate 6 %; the peak 10 %; pod-seconds 3 %; orders above R 25 %.
+numbers; the first commit 2 s; the empty queue 2 s or 4 %; the rate 6 %; the peak 10 %; pod-seconds 3 %; orders above R 25 %.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def test_a_measured_run_comes_back(case: Case, seed: int) -> None:
     assert [change[1:] for change in made.changes] == [change[1:] for change in real.changes]
     assert [change[0] for change in made.changes] == pytest.approx([at for at, _, _ in real.changes], abs=1)
     assert made.first == pytest.approx(real.first, abs=2)
-    assert made.empty == pytest.approx(real.empty, abs=2)
+    assert made.empty == pytest.approx(real.empty, abs=2, rel=0.04)
     assert made.rate == pytest.approx(real.rate, rel=0.06)
     assert made.peak == pytest.approx(real.peak, rel=0.10)
     assert made.above == pytest.approx(real.above, rel=0.25)
