@@ -42,16 +42,29 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     burst: int | None = None  # the burst in force with it; None: that of the pace
 
 
-class Pace(msgspec.Struct, frozen=True):
+class Share(msgspec.Struct, frozen=True):
+    """What a pool may have of the rate that it shares with others: no change makes the effective rate larger."""
+
+    group: str
+    per_second: float  # 0: nothing starts
+
+
+class Pace(msgspec.Struct, frozen=True, omit_defaults=True):
     limit_per_second: float
     burst: int  # starts above the rate that any sliding second may hold
     paused: bool
     steps: tuple[Step, ...]  # ascending; the last one is the newest word
+    share: Share | None = None  # None: the limit is the pool's own
 
     @property
     def effective_per_second(self) -> float:
         """The rate that is in force or will be at the fence; 0 while paused."""
         return self.steps[-1].rate_per_second if self.steps else 0.0
+
+    @property
+    def most_per_second(self) -> float:
+        """The highest rate that the next change may bring: the limit, and no more than the share."""
+        return self.limit_per_second if self.share is None else min(self.limit_per_second, self.share.per_second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +85,15 @@ class Change:
     effective_per_second: float | None = None
     burst: int | None = None
     paused: bool | None = None
+    share: Share | None = None
+    alone: bool = False
+    """The pool shares its rate with nobody any more."""
+    again: bool = False
+    """Writes even if there is nothing to change: a write of somebody else that is on its way then comes to nothing."""
 
     def __post_init__(self) -> None:
+        if self.share is not None and not 0 <= self.share.per_second <= grid.GREATEST_RATE:
+            raise SettingsError(f"A share is 0 to {grid.GREATEST_RATE:,.0f} per second.")
         for rate in (self.limit_per_second, self.effective_per_second):
             if rate is not None and not grid.LEAST_RATE <= rate <= grid.GREATEST_RATE:
                 raise SettingsError(
@@ -109,6 +129,11 @@ def segments(pace: Pace) -> tuple[Segment, ...]:
 def segment_at(schedule: tuple[Segment, ...], time: float) -> Segment | None:
     """The stretch in force at a moment; None before the first."""
     return next((segment for segment in schedule if segment.from_time <= time < segment.until), None)
+
+
+def most_from(pace: Pace, time: float) -> float:
+    """The highest rate in force at this moment or later, as long as nobody changes anything."""
+    return max((segment.rate / 1000 for segment in segments(pace) if segment.until > time), default=0.0)
 
 
 def rate_at(pace: Pace, time: float) -> float | None:
@@ -154,8 +179,8 @@ def changed(pace: Pace | None, change: Change, now: float) -> Pace:
     """The pace after the change: the same object if there is nothing to change. Raises SettingsError.
 
     A new limit is in force as it stands, whatever the controller had lowered it to; so is the limit after a
-    pause. A new limit brings its default burst unless one is given. Every write adds a step, also when the
-    rate stays: `settled` takes the last step for the one that was written last.
+    pause; but never more than the share. A new limit brings its default burst unless one is given. Every write
+    adds a step, also when the rate stays: `settled` takes the last step for the one that was written last.
     """
     if pace is None and change.limit_per_second is None:
         raise SettingsError("The pool has no rate yet: set one first.")
@@ -167,24 +192,27 @@ def changed(pace: Pace | None, change: Change, now: float) -> Pace:
         burst = old.burst if limit == old.limit_per_second else grid.default_burst(limit)
     paused = old.paused if change.paused is None else change.paused
     _refuse_small_burst(limit, burst)
-    rate = 0.0 if paused else _effective(old, change, limit)
-    if pace is not None and pace.steps:
+    share = None if change.alone else change.share or old.share
+    most = limit if share is None else min(limit, share.per_second)
+    rate = 0.0 if paused else _effective(old, change, most)
+    if pace is not None and pace.steps and not change.again:
         last = pace.steps[-1]
-        same = (limit, burst, paused, rate, burst) == (
-            *(pace.limit_per_second, pace.burst, pace.paused),
+        same = (limit, burst, paused, share, rate, burst) == (
+            *(pace.limit_per_second, pace.burst, pace.paused, pace.share),
             *(last.rate_per_second, last.burst),
         )
         if same:
             return pace
-    return Pace(limit, burst, paused, appended(old.steps, rate, burst, now))
+    return Pace(limit, burst, paused, appended(old.steps, rate, burst, now), share)
 
 
-def _effective(old: Pace, change: Change, limit: float) -> float:
+def _effective(old: Pace, change: Change, most: float) -> float:
     if change.effective_per_second is not None:
-        return min(limit, change.effective_per_second)
-    if change.limit_per_second is not None or old.paused:
-        return limit
-    return min(limit, old.effective_per_second)
+        return min(most, change.effective_per_second)
+    bound = (change.share is not None or change.alone) and old.effective_per_second >= old.most_per_second
+    if change.limit_per_second is not None or old.paused or bound:
+        return most
+    return min(most, old.effective_per_second)
 
 
 _decoder = msgspec.json.Decoder(Pace)
@@ -211,13 +239,15 @@ async def set_pace(
     effective_per_second: float | None = None,
     burst: int | None = None,
     paused: bool | None = None,
+    share: Share | None = None,
+    alone: bool = False,
 ) -> Pace:
     """Changes the pace by compare-and-set and returns it, in force FENCE_SECONDS from now.
 
     Says nothing new, writes nothing: safe to repeat, and to call on every tick. Raises SettingsError for
     nonsense.
     """
-    change = Change(limit_per_second, effective_per_second, burst, paused)
+    change = Change(limit_per_second, effective_per_second, burst, paused, share, alone)
     looked_for_tickets = False
     for _ in range(_ATTEMPTS):
         try:
@@ -245,4 +275,13 @@ async def _set_once(js: JetStream, pool: str, change: Change) -> Pace:
     wanted = changed(pace, change, now)
     if wanted is not pace:
         await js.kv_put(topology.PACE, pool, msgspec.json.encode(wanted), revision=revision)
+    return wanted
+
+
+async def set_share(js: JetStream, pool: str, pace: Pace, revision: int, share: Share) -> Pace:
+    """Once: RefusedError(WRONG_LAST_SEQUENCE) if `pace` is not the newest any more. Writes whatever was there, so that
+    every other write that began from this revision comes to nothing."""
+    now = (await js.stream_state(topology.TICKETS)).server_time
+    wanted = changed(pace, Change(share=share, again=True), now)
+    await js.kv_put(topology.PACE, pool, msgspec.json.encode(wanted), revision=revision)
     return wanted
