@@ -64,7 +64,9 @@ class Pace(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def most_per_second(self) -> float:
         """The highest rate that the next change may bring: the limit, and no more than the share."""
-        return self.limit_per_second if self.share is None else min(self.limit_per_second, self.share.per_second)
+        return (
+            self.limit_per_second if self.share is None else min(self.limit_per_second, self.share.per_second)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ force exceed R. Worked numbers: orders 49 -> 89, reaper 50 -> 10. First tick: th
 49, since 50 + 49 + 1 are in force. Once no raise written now could overtake the reaper's change, its `committed` is 10
 and orders are told 89. With a fence of 1.3 s and ticks of 0.5 s orders have them 2 to 2.5 s after the first tick.
 
-The bursts are the lanes' own: in any sliding second at most R + the sum of the bursts start, and since no start is later
-than 50 ms after its slot, never more than 1.06 * R + 2 for each lane. All in thousandths of a message per second, in
-whole numbers: the sum is exact.
+The bursts are the lanes' own: in any sliding second at most R + the sum of the bursts start, and since no start is
+later than 50 ms after its slot, never more than 1.06 * R + 2 for each lane. All in thousandths of a message per second,
+in whole numbers: the sum is exact.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 HOLD_SECONDS: Final = 10.0  # a demand counts for so long after it was last as high: noise moves nothing
-SETTLE_SECONDS: Final = 5.0  # from one change of a lane to the next, unless a guarantee or a higher priority is short
+SETTLE_SECONDS: Final = (
+    5.0  # from one change of a lane to the next, unless a guarantee or a higher priority is short
+)
 _AHEAD: Final = 1.25  # of the demand
 _FOOT: Final = 100  # R/100 for a lane that has nothing else
 _FEET: Final = 10  # but no more than R/10 for all of them
@@ -126,7 +128,7 @@ def _divide(total: int, parts: Sequence[_Part]) -> dict[str, int]:
     def turn(among: Iterable[_Part], most: Callable[[_Part], int], weight: Callable[[_Part], int]) -> None:
         _fill(rates, [(part.lane.name, weight(part), most(part)) for part in among], total)
 
-    turn(everybody, lambda part: foot, lambda _: 1)
+    turn(everybody, lambda part: min(part.limit, foot), lambda _: 1)
     turn(everybody, _guaranteed, lambda part: part.guarantee)
     for most in (lambda part: part.demand, lambda part: int(part.demand * _AHEAD), lambda part: part.limit):
         for priority in sorted({part.lane.priority for part in parts}, reverse=True):
@@ -186,6 +188,8 @@ def _raise(
     """More for those who are to have more, as far as it is in force for nobody: guarantees first, then by priority."""
     in_force = {part.lane.name: max(part.committed, part.given, told[part.lane.name]) for part in parts}
     free = total - sum(in_force.values())
+    if free < 0:  # R was lowered: nobody goes back to what is still in force for it
+        return
     order = sorted(parts, key=lambda part: (-part.lane.priority, part.lane.name))
     wanted = [(part, min(best[part.lane.name], _guaranteed(part))) for part in order]
     wanted += [(part, min(best[part.lane.name], part.demand)) for part in order]
@@ -194,9 +198,9 @@ def _raise(
     for part, goal in wanted:
         name = part.lane.name
         if settled[name] and goal > reached[name]:
-            rate = min(goal, max(in_force[name], reached[name]) + max(0, free))
-            free -= max(0, rate - in_force[name])
-            in_force[name], reached[name] = max(in_force[name], rate), max(rate, reached[name])
+            reached[name] = min(goal, in_force[name] + free)
+            free -= max(0, reached[name] - in_force[name])
+            in_force[name] = max(in_force[name], reached[name])
     for part in parts:  # what is only noise is not worth a change of tickets
         name = part.lane.name
         if reached[name] - told[name] >= _noise(total, part.given):

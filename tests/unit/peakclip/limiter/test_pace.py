@@ -15,9 +15,11 @@ from peakclip.limiter.pace import (
     Change,
     Pace,
     Segment,
+    Share,
     Step,
     changed,
     compacted,
+    most_from,
     rate_at,
     segment_at,
     segments,
@@ -180,3 +182,52 @@ def test_the_agreed_json_is_read_with_and_without_the_burst_of_a_step() -> None:
     pace = msgspec.json.decode(text, type=Pace)
     assert segments(pace) == (Segment(1.0, inf, 100_000, 5),)
     assert msgspec.json.decode(msgspec.json.encode(pace), type=Pace) == pace
+
+
+def test_nobody_raises_a_pool_above_its_share() -> None:
+    pace = changed(started(100), Change(share=Share("database", 40)), NOW + 10)
+    assert (pace.limit_per_second, pace.effective_per_second) == (100, 40)
+    for change in (
+        Change(limit_per_second=400),
+        Change(effective_per_second=90),
+        Change(burst=20),
+        Change(limit_per_second=400, effective_per_second=300),
+    ):
+        assert changed(pace, change, NOW + 20).effective_per_second == 40
+    paused = changed(pace, Change(paused=True), NOW + 20)
+    assert paused.effective_per_second == 0
+    assert changed(paused, Change(share=Share("database", 60)), NOW + 30).effective_per_second == 0
+    assert changed(paused, Change(paused=False), NOW + 30).effective_per_second == 40
+    assert changed(pace, Change(limit_per_second=30), NOW + 20).effective_per_second == 30
+
+
+def test_a_pool_follows_its_share_unless_its_controller_had_lowered_it() -> None:
+    pace = changed(started(100), Change(share=Share("database", 40)), NOW + 10)
+    assert changed(pace, Change(share=Share("database", 70)), NOW + 20).effective_per_second == 70
+    assert changed(pace, Change(share=Share("database", 0)), NOW + 20).effective_per_second == 0
+    lowered = changed(pace, Change(effective_per_second=25), NOW + 20)
+    assert changed(lowered, Change(share=Share("database", 70)), NOW + 30).effective_per_second == 25
+    assert changed(lowered, Change(share=Share("database", 20)), NOW + 30).effective_per_second == 20
+    assert changed(pace, Change(alone=True), NOW + 20).effective_per_second == 100
+    with pytest.raises(SettingsError, match="share"):
+        Change(share=Share("database", -1))
+
+
+def test_a_first_pace_with_a_share_of_nothing_starts_nothing() -> None:
+    pace = started(100, share=Share("database", 0))
+    assert rate_at(pace, NOW) == 0
+    assert most_from(pace, NOW) == 0
+
+
+def test_the_most_from_a_moment_on() -> None:
+    pace = changed(started(100), Change(effective_per_second=60), NOW + 10)
+    assert most_from(pace, NOW + 11) == 100
+    assert most_from(pace, NOW + 10 + FENCE_SECONDS) == 60
+
+
+def test_writing_again_adds_a_step_of_the_same_rate() -> None:
+    """Else `settled` would put off the last step, and the rate before it would be in force once more."""
+    pace = changed(started(100), Change(effective_per_second=60), NOW + 10)
+    again = changed(pace, Change(again=True), NOW + 30)
+    assert again is not pace
+    assert {rate_at(settled(again, NOW + 40), NOW + at) for at in (30, 31, 35, 45)} == {60}

@@ -1,0 +1,264 @@
+"""Groups of pools that share one R: looks at all lanes of a group, and tells each its share.
+
+The share stands in the lane's pace, where it bounds whatever its own control loop, a person or a resume makes of the
+rate. So the loops need not know of each other, and a group that nobody looks after stays as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import structlog
+
+from peakclip import topology
+from peakclip.errors import PeakclipError, RefusedError
+from peakclip.jetstream import WRONG_LAST_SEQUENCE, JetStream
+from peakclip.limiter.pace import Share, read_pace, set_share
+from peakclip_operator.ledger import Entry, Found, Ledger, committed, members, writes
+from peakclip_operator.loop import ControlLoop
+from peakclip_operator.plan.lanes import Lane, LanesMemory, share
+
+log = structlog.get_logger()
+
+TICK_SECONDS: Final = 0.5
+_PATIENCE_SECONDS: Final = 2.0
+_UNKNOWN_SECONDS: Final = 5.0  # a demand that is unknown for less is what it was
+_BACKLOG_SECONDS: Final = 1.0  # more than this much work at the present rate is a backlog
+
+_decoder = msgspec.json.Decoder(Ledger)
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    per_second: float | None
+    """None: unknown."""
+    backlog: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A pool of a group, as it wishes to be. Rates are messages per second."""
+
+    pool: str
+    group: str
+    group_limit: float
+    limit: float
+    priority: int = 0
+    weight: int = 1
+    guarantee: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """What a member is told of its group."""
+
+    limit: float
+    """R of the group: the smallest that a member states."""
+    limits_differ: bool
+    guaranteed: float
+    """All guarantees together."""
+    pools: tuple[str, ...]
+    share: float | None
+    """Of this member; None until it is known."""
+
+
+def demand_of(loop: ControlLoop) -> Demand:
+    """What the loop's last decision says that the pool could use."""
+    decision, status = loop.decision, loop.status
+    if decision is None or status is None:
+        return Demand(None)
+    if loop.spec.paused:
+        return Demand(0.0)
+    if status.lag_ready is None or status.lag_in_flight is None:
+        return Demand(None)
+    lag = status.lag_ready + status.lag_in_flight
+    backlog = lag > max(1.0, status.effective_per_second * _BACKLOG_SECONDS)
+    return Demand(decision.inputs.get("demand_per_second"), backlog)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was last known of a member's demand. At first it is what the lane has: a restart moves nothing."""
+
+    at: float
+    demand: Demand | None = None
+
+    def now(self, demand: Demand, given: float, now: float) -> Demand:
+        if demand.per_second is not None:
+            self.at, self.demand = now, demand
+            return demand
+        return (self.demand or Demand(given)) if now - self.at < _UNKNOWN_SECONDS else demand
+
+
+@dataclass(slots=True)
+class Group:
+    """One group. `tick` is all that it does."""
+
+    name: str
+    memory: LanesMemory = field(default_factory=LanesMemory)
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """As they were told last."""
+    known: dict[str, _Known] = field(default_factory=dict)
+
+    async def tick(
+        self,
+        js: JetStream,
+        there: Mapping[str, tuple[Member, Demand]],
+        now: float,
+        *,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`now` in seconds on any clock that does not jump. Raises PeakclipError when NATS does not answer; then
+        nothing that was not written is in force, and the next tick looks again."""
+        # This first: what is in force is only less at any later moment, unless somebody writes.
+        server_now = (await js.stream_state(topology.TICKETS)).server_time
+        entry = await self._ledger(js)
+        lanes = await self._found(js, members(entry, there))
+        limit = min(
+            (member.group_limit for member, _ in there.values()), default=entry.ledger.limit_per_second
+        )
+        wishes = [self._lane(one, there.get(one.pool), entry, server_now, now) for one in lanes]
+        told, self.memory = share(limit, wishes, self.memory, now)
+        self.known = {pool: known for pool, known in self.known.items() if pool in there}
+        if may_write():
+            await self._write(js, limit, lanes, told, entry)
+        self.shares = told
+
+    async def _ledger(self, js: JetStream) -> Entry:
+        found = await js.last_message(f"KV_{topology.PACE}", f"$KV.{topology.PACE}.{self._key}")
+        if found is None or found.headers.get("KV-Operation"):
+            return Entry(Ledger(0.0, {}), found.seq if found else 0)
+        return Entry(_decoder.decode(found.payload), found.seq)
+
+    async def _found(self, js: JetStream, pools: list[str]) -> list[Found]:
+        """A pool whose pace is not of this group has not joined yet, or has left."""
+        paces = await asyncio.gather(*(read_pace(js, pool) for pool in pools))
+        return [
+            Found(pool, found[0], found[1])
+            for pool, found in zip(pools, paces, strict=True)
+            if found and found[0].share and found[0].share.group == self.name
+        ]
+
+    def _lane(
+        self,
+        found: Found,
+        there: tuple[Member, Demand] | None,
+        entry: Entry,
+        server_now: float,
+        now: float,
+    ) -> Lane:
+        most = committed(found, entry, server_now)
+        if there is None:
+            # Gone, and nobody stopped its workers: it is held to what it has, and gives that up to those who are here.
+            return Lane(found.pool, found.given, -(1 << 31), demand=0.0, given=found.given, committed=most)
+        member, said = there
+        known = self.known.setdefault(found.pool, _Known(now))
+        demand = known.now(said, found.given, now)
+        return Lane(
+            name=found.pool,
+            limit=member.limit,
+            priority=member.priority,
+            weight=member.weight,
+            guarantee=member.guarantee,
+            demand=demand.per_second,
+            backlog=demand.backlog,
+            given=found.given,
+            committed=most,
+        )
+
+    async def _write(
+        self, js: JetStream, limit: float, lanes: list[Found], told: Mapping[str, float], entry: Entry
+    ) -> None:
+        wanted = writes(limit, lanes, told, entry)
+        for one, rate in wanted.lower:
+            await self._tell(js, one, rate)
+        if wanted.ledger is None:
+            return
+        try:
+            body = msgspec.json.encode(wanted.ledger)
+            await js.kv_put(topology.PACE, self._key, body, revision=entry.revision)
+        except RefusedError as exc:
+            if exc.code != WRONG_LAST_SEQUENCE:
+                raise
+            log.warning("shared_by_two", group=self.name)  # another operator looks after the same group
+            return
+        for one, rate in wanted.upper:
+            await self._tell(js, one, rate)
+
+    async def _tell(self, js: JetStream, found: Found, rate: float) -> None:
+        try:
+            await set_share(js, found.pool, found.pace, found.revision, Share(self.name, rate))
+        except RefusedError as exc:  # the loop or a person was faster: the next tick looks again
+            if exc.code != WRONG_LAST_SEQUENCE:
+                raise
+            return
+        log.info("share_told", group=self.name, pool=found.pool, before=found.given, per_second=rate)
+
+    @property
+    def _key(self) -> str:
+        return f"shared.{self.name}"
+
+
+class SharedRates:
+    """All groups of an operator. Pools join and leave; a pool of no group joins none."""
+
+    def __init__(self) -> None:
+        self._members: dict[Hashable, tuple[Member, Callable[[], Demand]]] = {}
+        self._groups: dict[str, Group] = {}
+        self._failing: set[str] = set()
+
+    def join(self, key: Hashable, member: Member | None, demand: Callable[[], Demand]) -> None:
+        """Again at any time, with another wish. None: it is in no group any more."""
+        self._members.pop(key, None)
+        if member is not None:
+            self._members[key] = (member, demand)
+
+    def leave(self, key: Hashable) -> None:
+        self._members.pop(key, None)
+
+    def facts(self, key: Hashable) -> GroupFacts | None:
+        """None for a pool of no group."""
+        if key not in self._members:
+            return None
+        mine, _ = self._members[key]
+        all_ = [member for member, _ in self._members.values() if member.group == mine.group]
+        limits = {member.group_limit for member in all_}
+        known = self._groups.get(mine.group)
+        return GroupFacts(
+            limit=min(limits),
+            limits_differ=len(limits) > 1,
+            guaranteed=sum(member.guarantee for member in all_),
+            pools=tuple(sorted(member.pool for member in all_)),
+            share=known.shares.get(mine.pool) if known else None,
+        )
+
+    async def run(
+        self, connected: Callable[[], JetStream | None], may_write: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Until it is cancelled. What fails in one group keeps no other from its work."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            next_tick = clock() + TICK_SECONDS
+            js = connected()
+            for name in sorted({member.group for member, _ in self._members.values()}) if js else ():
+                await self._tick(js, name, clock(), may_write)
+            await asyncio.sleep(max(0.0, next_tick - clock()))
+
+    async def _tick(self, js: JetStream, name: str, now: float, may_write: Callable[[], bool]) -> None:
+        there = {m.pool: (m, demand()) for m, demand in self._members.values() if m.group == name}
+        group = self._groups.setdefault(name, Group(name))
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await group.tick(js, there, now, may_write=may_write)
+        except (PeakclipError, TimeoutError, OSError, msgspec.MsgspecError) as exc:
+            if name not in self._failing:
+                log.warning("shared_failing", group=name, error=repr(exc))
+            self._failing.add(name)
+            return
+        if name in self._failing:
+            self._failing.discard(name)
+            log.info("shared_back", group=name)
