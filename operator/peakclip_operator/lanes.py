@@ -243,9 +243,9 @@ class SharedRates:
         clock = asyncio.get_running_loop().time
         while True:
             next_tick = clock() + TICK_SECONDS
-            js = connected()
-            for name in sorted({member.group for member, _ in self._members.values()}) if js else ():
-                await self._tick(js, name, clock(), may_write)
+            if (js := connected()) is not None:
+                for name in sorted({member.group for member, _ in self._members.values()}):
+                    await self._tick(js, name, clock(), may_write)
             await asyncio.sleep(max(0.0, next_tick - clock()))
 
     async def _tick(self, js: JetStream, name: str, now: float, may_write: Callable[[], bool]) -> None:
