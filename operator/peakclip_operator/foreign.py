@@ -153,6 +153,8 @@ class ForeignPace:
         try:
             reading = await self._inner.read()
         except NoBucketError:  # nobody here uses the library
+            if self._wanted().group is not None:  # but a share is kept there, for whoever it is
+                raise
             reading = as_if(self._wanted())
         if self._wanted().enforced and self._consumer.look is not None:
             await self._apply(reading, self._consumer.look)

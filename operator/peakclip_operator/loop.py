@@ -192,6 +192,7 @@ def _with_pace(spec: PoolSpec, pace: PaceReading, heard: Telemetry | None) -> Po
         limit_per_second=pace.limit_per_second,
         effective_per_second=pace.effective_per_second,
         paused=pace.paused,
+        share_per_second=pace.share_per_second,
         batch=batch,
     )
 

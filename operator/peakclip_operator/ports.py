@@ -55,6 +55,8 @@ class PaceReading:
     """Starts above the limit that a sliding second may hold."""
     batch: int = 1
     """How many messages a worker starts together at this rate."""
+    share_per_second: float | None = None
+    """What the pool may have of an R that it shares; None: R is its own."""
 
 
 class LagSource(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from peakclip.service import Service
 from peakclip_operator.kubernetes.api import KubernetesApi
 from peakclip_operator.kubernetes.lease import Lease
@@ -41,8 +43,12 @@ async def _lead(settings: ClusterSettings, around: Surroundings) -> None:
         return PoolRunner(around, resource)
 
     pools = Pools(runner)
+    sharing = asyncio.create_task(
+        around.shared.run(around.link.connected, around.api.may_write), name="shared"
+    )
     try:
         watch = Watch(around.api, settings.namespaces, seen=pools.seen, gone=pools.gone, listed=pools.listed)
         await watch.run()
     finally:
+        sharing.cancel()
         await pools.close()

@@ -17,6 +17,7 @@ from peakclip_operator.loop import ControlLoop
 from peakclip_operator.resource.conditions import Facts
 from peakclip_operator.resource.events import EventMemory, events
 from peakclip_operator.resource.model import API_VERSION, KIND, WorkerPoolSpec
+from peakclip_operator.resource.sharing import Sharing
 from peakclip_operator.resource.status import build_status
 from peakclip_operator.resource.wish import read_pauses
 
@@ -62,7 +63,13 @@ class Reporter:
         )
         await self._tell(facts, at_once=True)
 
-    async def ticked(self, resource: Resource, spec: WorkerPoolSpec, loop: ControlLoop) -> None:
+    async def ticked(
+        self,
+        resource: Resource,
+        spec: WorkerPoolSpec,
+        loop: ControlLoop,
+        sharing: Sharing | None = None,
+    ) -> None:
         facts = Facts(
             namespace=resource.namespace,
             generation=resource.generation,
@@ -72,6 +79,7 @@ class Reporter:
             decision=loop.decision,
             status=loop.status,
             workers=loop.workers.running if loop.workers else None,
+            sharing=sharing,
             failures=loop.failures,
         )
         await self._tell(facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +18,7 @@ from peakclip_operator.kubernetes.link import NatsLink
 from peakclip_operator.kubernetes.pools import Resource
 from peakclip_operator.kubernetes.reporter import Reporter
 from peakclip_operator.kubernetes.wiring import Wired, wire
+from peakclip_operator.lanes import SharedRates, demand_of, member_of
 from peakclip_operator.loop import ControlLoop
 from peakclip_operator.resource.model import InvalidSpecError, WorkerPoolSpec, read_spec
 from peakclip_operator.resource.trouble import ConflictError
@@ -37,6 +39,7 @@ class Surroundings:
     instance: str
     tick_seconds: float
     claims: Claims = field(default_factory=Claims)
+    shared: SharedRates = field(default_factory=SharedRates)
 
 
 class PoolRunner:
@@ -80,6 +83,7 @@ class PoolRunner:
         finally:
             self._told(report.forget)
             self._around.claims.release(self._resource.uid)
+            self._around.shared.leave(self._resource.uid)
             await self._unwire()
 
     def _claim(self) -> None:
@@ -112,12 +116,16 @@ class PoolRunner:
                 await self._stand_back(resource, spec, rival)
                 continue
             loop = await self._loop_for(spec, resource)
+            self._around.shared.join(
+                resource.uid, member_of(spec, resource.namespace), functools.partial(demand_of, loop)
+            )
             await loop.tick()
-            await self._reporter.ticked(resource, spec, loop)
+            await self._reporter.ticked(resource, spec, loop, self._around.shared.facts(resource.uid))
             await self._until_changed(next_tick - clock())
 
     async def _stand_back(self, resource: Resource, spec: WorkerPoolSpec, rival: str) -> None:
         """The gauges of the consumer are the other one's, too."""
+        self._around.shared.leave(resource.uid)
         await self._unwire()
         await self._reporter.failed(resource, spec, ConflictError(rival))
         await self._until_changed(_SHORTEST_PAUSE_SECONDS)
@@ -139,7 +147,7 @@ class PoolRunner:
                 port_seconds=PORT_SECONDS,
             )
             self._key = key
-        self._wired.wants(spec)
+        self._wired.wants(spec, resource.namespace)
         self._loop.wish(wish)
         return self._loop
 

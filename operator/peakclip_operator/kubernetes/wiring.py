@@ -15,7 +15,7 @@ from peakclip_operator.lag import JetStreamDelayed, JetStreamLag, JetStreamSched
 from peakclip_operator.memory import NatsMemory
 from peakclip_operator.ports import Ports
 from peakclip_operator.resource.model import WorkerPoolSpec
-from peakclip_operator.resource.wish import burst_of
+from peakclip_operator.resource.wish import burst_of, group_of
 from peakclip_operator.resource_pace import ResourcePace, WantedPace
 from peakclip_operator.status import NatsStatus
 from peakclip_operator.telemetry_source import NatsTelemetry
@@ -42,8 +42,8 @@ class Wired:
         """False: it was made while NATS was away."""
         return self.heard is not None
 
-    def wants(self, spec: WorkerPoolSpec) -> None:
-        self.wanted = wanted_pace(spec)
+    def wants(self, spec: WorkerPoolSpec, namespace: str) -> None:
+        self.wanted = wanted_pace(spec, namespace)
 
     async def close(self) -> None:
         if self.heard is not None:
@@ -53,7 +53,7 @@ class Wired:
 async def wire(api: KubernetesApi, js: JetStream | None, namespace: str, spec: WorkerPoolSpec) -> Wired:
     """`js` is None while NATS is away, or goes away in this moment: then make it again."""
     scaler = WorkloadScaler(api, namespace, spec.workload.kind, spec.workload.name)
-    pool, wanted = spec.source.consumer, wanted_pace(spec)
+    pool, wanted = spec.source.consumer, wanted_pace(spec, namespace)
     away = Away()
     wired = Wired(pool, Ports(away, away, away, scaler, away, away, away), wanted)
     if js is None:
@@ -101,10 +101,11 @@ def is_peakclips(spec: WorkerPoolSpec) -> bool:
     return known is not None and known.stream == spec.source.stream
 
 
-def wanted_pace(spec: WorkerPoolSpec) -> WantedPace:
+def wanted_pace(spec: WorkerPoolSpec, namespace: str) -> WantedPace:
     return WantedPace(
         limit_per_second=spec.throughput.limit_per_second,
         burst=burst_of(spec),
         paused=spec.paused,
         enforced=spec.mode == "Enforce",
+        group=group_of(spec, namespace),
     )

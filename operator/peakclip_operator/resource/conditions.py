@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from peakclip.messages import PoolStatus
 from peakclip_operator.plan import Decision
 from peakclip_operator.resource.duration import written
 from peakclip_operator.resource.model import WorkerPoolSpec
+from peakclip_operator.resource.sharing import Sharing, Word, shared_word
 from peakclip_operator.resource.status_model import Condition
 from peakclip_operator.resource.trouble import Trouble, explain
 from peakclip_operator.resource.wish import PAUSED, PAUSED_REPLICAS, PAUSED_SCALE_DOWN, Pauses
@@ -83,26 +84,22 @@ class Facts:
     status: PoolStatus | None = None
     workers: int | None = None
     """Those that run; None while that is unknown."""
+    sharing: Sharing | None = None
+    """None: the pool shares its R with nobody."""
     failures: Mapping[str, BaseException] = field(default_factory=dict)
     """What failed at the last tick, by the name of the port: those of `ControlLoop.failures`."""
 
 
-class Word(NamedTuple):
-    """A condition without its times."""
-
-    status: bool | None
-    reason: str
-    message: str
-
-
 def conditions(facts: Facts, previous: Iterable[Mapping[str, Any]]) -> list[Condition]:
-    """Always all four. A time moves only when the status does."""
+    """Always the first four, and Shared for a pool that shares its R. A time moves only when the status does."""
     words = {
         "Ready": _ready(facts),
         "Scaling": _scaling(facts),
         "LagAvailable": _lag_available(facts),
         "Paused": _paused(facts),
     }
+    if facts.sharing is not None:
+        words["Shared"] = shared_word(facts.sharing)
     before = {one.get("type"): one for one in previous}
     return [_condition(kind, word, before.get(kind, {}), facts) for kind, word in words.items()]
 

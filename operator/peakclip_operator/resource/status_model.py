@@ -110,7 +110,7 @@ class DecisionStatus(Part):
 class Condition(Part):
     """One aspect of the pool's state."""
 
-    type: Literal["Ready", "Scaling", "LagAvailable", "Paused"]
+    type: Literal["Ready", "Scaling", "LagAvailable", "Paused", "Shared"]
     """Name of the condition."""
 
     status: Literal["True", "False", "Unknown"]
@@ -157,4 +157,5 @@ class WorkerPoolStatus(Part):
         max_length=8,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
-    """Ready, Scaling, LagAvailable and Paused, each with a reason and a sentence."""
+    """Ready, Scaling, LagAvailable and Paused, and Shared for a pool that shares its limit, each with a reason and a
+    sentence."""
