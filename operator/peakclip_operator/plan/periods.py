@@ -8,8 +8,8 @@ In between it lasts without a gap, whatever is done to the clock. Worked example
     00:00 to 00:00 on Sun          all of Sunday
     02:30 to 03:30, New York       on 8 March 2026, when 02:00 becomes 03:00:  03:00 to 03:30
     02:15 to 02:45, New York       on 8 March 2026 not at all: no clock shows it
-    01:30 to 01:45, New York       on 1 November 2026, when 02:00 becomes 01:00 again: from the first 01:30 to the second
-                                   01:45, 75 minutes
+    01:30 to 01:45, New York       on 1 November 2026, when 02:00 becomes 01:00 again: from the first 01:30 to the
+                                   second 01:45, 75 minutes
     22:00 to 06:00, New York       7 hours in the night to 8 March, 9 in the night to 1 November
 
 The time zone database is read once per zone, and is data like any other: no clock is asked here.

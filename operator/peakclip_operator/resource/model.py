@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, ClassVar, Final, Literal
 
 import pydantic
 from pydantic import Field
-from pydantic.alias_generators import to_snake
 
 from peakclip.limiter import grid
 from peakclip_operator.resource.duration import Duration
-from peakclip_operator.resource.rules import Part, Rule
+from peakclip_operator.resource.excluded import MOST_PERIODS, ExcludedPeriod
+from peakclip_operator.resource.rules import Part, Rule, between, matches
+from peakclip_operator.resource.shared import Shared
 
 GROUP: Final = "peakclip.dev"
 VERSION: Final = "v1alpha1"
@@ -29,25 +29,6 @@ _Count = Annotated[int, Field(ge=0, le=MOST_REPLICAS)]
 _Number = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
 
 
-def _matches(name: str, pattern: str, sentence: str) -> Rule:
-    """Not `pattern`: the API server would show the expression instead of the sentence."""
-    return Rule(
-        f"self.{name}.matches('^{pattern}$')",
-        sentence,
-        lambda it: re.fullmatch(pattern, getattr(it, name)) is not None,
-    )
-
-
-def _between(name: str, low: float, high: float) -> Rule:
-    """Not `minimum`: for a whole number the API server cuts off the fraction of the bound, and 0 would pass 0.1."""
-    attribute = to_snake(name)
-    return Rule(
-        f"self.{name} >= {low} && self.{name} <= {high}",
-        f"{name} must be between {low:g} and {high:.6g}",
-        lambda it: low <= getattr(it, attribute) <= high,
-    )
-
-
 class Workload(Part):
     """The workers: what is scaled. It may be changed; the workload that is left stays as it is."""
 
@@ -58,7 +39,7 @@ class Workload(Part):
     """Name of the Deployment. Leave out its `spec.replicas`, or every `kubectl apply` sets the number back."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        _matches("name", "[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "name is small letters, digits, dots and hyphens"),
+        matches("name", "[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "name is small letters, digits, dots and hyphens"),
     )
 
 
@@ -73,8 +54,8 @@ class Source(Part):
     name of the pool: workers find their rate and send their telemetry under it."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        _matches("stream", "[A-Za-z0-9_-]+", "stream is letters, digits, hyphens and underscores"),
-        _matches("consumer", "[A-Za-z0-9_-]+", "consumer is letters, digits, hyphens and underscores"),
+        matches("stream", "[A-Za-z0-9_-]+", "stream is letters, digits, hyphens and underscores"),
+        matches("consumer", "[A-Za-z0-9_-]+", "consumer is letters, digits, hyphens and underscores"),
     )
 
 
@@ -97,15 +78,24 @@ class Throughput(Part):
     """Share of a worker's time that may be planned, from 0.1 to 0.83. Bounds the pool: more than
     limit / (rate of one worker * utilization) workers could only wait for each other's share of the limit."""
 
+    shared: Shared | None = None
+    """A limit that this pool has together with others, as pools have that write to one database. Absent: it shares
+    with nobody."""
+
     rules: ClassVar[tuple[Rule, ...]] = (
-        _between("limitPerSecond", grid.LEAST_RATE, grid.GREATEST_RATE),
-        _between("utilization", 0.1, MOST_UTILIZATION),
+        between("limitPerSecond", grid.LEAST_RATE, grid.GREATEST_RATE),
+        between("utilization", 0.1, MOST_UTILIZATION),
         Rule(
             "!has(self.burst) || (double(self.burst - 1) >= 0.006 * self.limitPerSecond"
             " && double(self.burst - self.burst / 5) >= 0.006 * self.limitPerSecond)",
             "burst is too small for limitPerSecond: starts can be milliseconds late, so it is at least 2 and about"
             " 0.75 % of limitPerSecond",
             lambda it: it.burst is None or _burst_suffices(it.burst, it.limit_per_second),
+        ),
+        Rule(
+            "!has(self.shared) || self.shared.guaranteedPerSecond <= self.limitPerSecond",
+            "shared.guaranteedPerSecond may not exceed limitPerSecond",
+            lambda it: it.shared is None or it.shared.guaranteed_per_second <= it.limit_per_second,
         ),
     )
 
@@ -164,6 +154,10 @@ class Behavior(Part):
 
     scale_down: ScaleDown = ScaleDown()
     """Delays and limits the way down."""
+
+    excluded_periods: list[ExcludedPeriod] | None = Field(default=None, max_length=MOST_PERIODS)
+    """Times of the week in which nobody is started or ended, such as those of a backup. The rate goes on. Absent:
+    none."""
 
 
 class Fallback(Part):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import pydantic
 from pydantic import GetJsonSchemaHandler
-from pydantic.alias_generators import to_camel
+from pydantic.alias_generators import to_camel, to_snake
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -55,3 +56,23 @@ class Part(pydantic.BaseModel):
                 {"rule": rule.cel, "message": rule.message} for rule in cls.rules
             ]
         return made
+
+
+def matches(name: str, pattern: str, sentence: str) -> Rule:
+    """Not `pattern`: the API server would show the expression instead of the sentence."""
+    attribute = to_snake(name)
+    return Rule(
+        f"self.{name}.matches('^{pattern}$')",
+        sentence,
+        lambda it: re.fullmatch(pattern, getattr(it, attribute)) is not None,
+    )
+
+
+def between(name: str, low: float, high: float) -> Rule:
+    """Not `minimum`: for a whole number the API server cuts off the fraction of the bound, and 0 would pass 0.1."""
+    attribute = to_snake(name)
+    return Rule(
+        f"self.{name} >= {low} && self.{name} <= {high}",
+        f"{name} must be between {low:g} and {high:.6g}",
+        lambda it: low <= getattr(it, attribute) <= high,
+    )

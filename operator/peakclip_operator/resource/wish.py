@@ -67,7 +67,14 @@ def to_pool_spec(spec: WorkerPoolSpec, annotations: Mapping[str, str]) -> plan.P
         catch_up_seconds=spec.throughput.catch_up,
         stabilization_seconds=behavior.scale_down.stabilization,
         start_seconds=_START_SECONDS,
+        excluded=tuple(one.period() for one in behavior.excluded_periods or ()),
     )
+
+
+def group_of(spec: WorkerPoolSpec, namespace: str) -> str | None:
+    """Its name for all namespaces; None for a pool that shares with nobody, or whose rate is another's to set."""
+    shared = spec.throughput.shared
+    return None if shared is None or spec.mode == "Advise" else f"{namespace}.{shared.group}"
 
 
 def burst_of(spec: WorkerPoolSpec) -> int:
