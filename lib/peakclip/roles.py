@@ -149,6 +149,7 @@ def _operator(more: Sequence[Consumer]) -> Role:
                 ),
             ),
             *_set_pace(pools),
+            Grant("divide a rate that pools share", publish=(f"$KV.{topology.PACE}.shared.*.*",)),
             Grant(
                 "remember what its decisions rest on, for the one that takes over",
                 publish=(

@@ -14,7 +14,7 @@ from peakclip import topology
 from peakclip.cli.asking import ask, check_pool, nats_options, pool_argument
 from peakclip.errors import RefusedError, SettingsError
 from peakclip.jetstream import STREAM_NOT_FOUND, JetStream
-from peakclip.limiter.pace import Change, Pace, rate_at, read_pace, set_pace
+from peakclip.limiter.pace import Change, Pace, Share, rate_at, read_pace, set_pace
 
 _POOLS: Final = tuple(topology.POOLS)
 
@@ -145,9 +145,16 @@ def _said(pace: Pace) -> str:
     if pace.paused:
         return f"paused (limit {pace.limit_per_second:g}/s)"
     text = f"{pace.limit_per_second:g}/s (burst {pace.burst})"
+    if pace.share is not None and pace.effective_per_second == pace.most_per_second < pace.limit_per_second:
+        return f"{text}, {pace.effective_per_second:g}/s of it by its share of {_group(pace.share)}"
     if pace.effective_per_second < pace.limit_per_second:
         text += f", lowered to {pace.effective_per_second:g}/s by the controller"
     return text
+
+
+def _group(share: Share) -> str:
+    """As people named it: the namespace is in front."""
+    return share.group.rpartition(".")[2]
 
 
 def as_object(view: View) -> str:
@@ -161,6 +168,8 @@ def as_object(view: View) -> str:
         "in_force_per_second": pace and rate_at(pace, view.now),
         "burst": pace and pace.burst,
         "paused": pace and pace.paused,
+        "share_per_second": pace.share.per_second if pace and pace.share else None,
+        "share_of": pace.share.group if pace and pace.share else None,
         "in_force_at": None if from_time is None else datetime.fromtimestamp(from_time, UTC).isoformat(),
         "in_force_in_seconds": None if from_time is None else round(max(0.0, from_time - view.now), 3),
     }

@@ -44,6 +44,8 @@ from peakclip.local.stack import Stack, StackOptions
               help="Events per second to effects. [default: the last one, or 500]")  # fmt: skip
 @click.option("--reaper-rate", type=float, callback=check_rate,
               help="Unpaid orders cancelled per second. [default: the last one, or 100]")  # fmt: skip
+@click.option("--shared-rate", type=float, callback=check_rate,
+              help="One rate for all pools together, orders first. [default: each its own]")  # fmt: skip
 def command(
     data: Path | None,
     port: int | None,
@@ -54,6 +56,7 @@ def command(
     work_ms: int,
     effects_rate: float | None,
     reaper_rate: float | None,
+    shared_rate: float | None,
 ) -> None:
     """Run everything on this machine until Ctrl-C.
 
@@ -72,6 +75,7 @@ def command(
         work_ms=work_ms,
         effects_rate=effects_rate,
         reaper_rate=reaper_rate,
+        shared_rate=shared_rate,
     )
     try:
         asyncio.run(_until_stopped(options))

@@ -60,6 +60,7 @@ class StackOptions:
     stabilization_seconds: float | None = None  # for spare workers; None: the operator's default
     effects_rate: float | None = None  # of the pool `effects`, per second; None: as for `rate`
     reaper_rate: float | None = None
+    shared_rate: float | None = None  # of all pools together; None: each has its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,7 @@ class Stack:
             "PEAKCLIP_RATE": options.rate,
             "PEAKCLIP_EFFECTS_RATE": options.effects_rate,
             "PEAKCLIP_REAPER_RATE": options.reaper_rate,
+            "PEAKCLIP_SHARED_RATE": options.shared_rate,
         }
         operator |= {name: f"{value:g}" for name, value in wishes.items() if value is not None}
         api = {**base, "PEAKCLIP_HOST": ports.LOOPBACK, "PEAKCLIP_PORT": str(port)}

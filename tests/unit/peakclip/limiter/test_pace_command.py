@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from peakclip.cli.pace import View, as_object, as_sentence, command
-from peakclip.limiter.pace import Change, Pace, changed
+from peakclip.limiter.pace import Change, Pace, Share, changed
 
 NOW = 1_700_000_000.0
 HUNDRED = changed(None, Change(limit_per_second=100), NOW - 60)
@@ -41,6 +41,14 @@ def test_a_lowered_rate_is_named() -> None:
     assert text == "orders: 100/s (burst 5), lowered to 60/s by the controller"
 
 
+def test_a_share_is_named_and_so_is_whose_it_is() -> None:
+    pace = after(Change(share=Share("shop.database", 40)))
+    text = as_sentence(View("orders", pace, pace, NOW + 10))
+    assert text == "orders: 100/s (burst 5), 40/s of it by its share of database"
+    answer = msgspec.json.decode(as_object(View("orders", None, pace, NOW)))
+    assert (answer["share_per_second"], answer["share_of"]) == (40, "shop.database")
+
+
 def test_what_machines_read() -> None:
     answer = msgspec.json.decode(as_object(View("orders", HUNDRED, after(Change(paused=True)), NOW)))
     assert answer == {
@@ -50,6 +58,8 @@ def test_what_machines_read() -> None:
         "in_force_per_second": 100.0,
         "burst": 5,
         "paused": True,
+        "share_per_second": None,
+        "share_of": None,
         "in_force_at": "2023-11-14T22:13:21.300000+00:00",
         "in_force_in_seconds": 1.3,
     }
