@@ -15,18 +15,22 @@ import msgspec
 import structlog
 
 from peakclip import topology
-from peakclip.errors import PeakclipError, RefusedError
+from peakclip.errors import RefusedError
 from peakclip.jetstream import WRONG_LAST_SEQUENCE, JetStream
 from peakclip.limiter.pace import Share, read_pace, set_share
 from peakclip_operator.ledger import Entry, Found, Ledger, committed, members, writes
 from peakclip_operator.loop import ControlLoop
 from peakclip_operator.plan.lanes import Lane, LanesMemory, share
+from peakclip_operator.resource.model import WorkerPoolSpec
+from peakclip_operator.resource.sharing import Sharing
+from peakclip_operator.resource.wish import group_of
 
 log = structlog.get_logger()
 
 TICK_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 2.0
 _UNKNOWN_SECONDS: Final = 5.0  # a demand that is unknown for less is what it was
+_GONE_SECONDS: Final = 10.0  # who was not there for less is only late, as all are when an operator begins
 _BACKLOG_SECONDS: Final = 1.0  # more than this much work at the present rate is a backlog
 
 _decoder = msgspec.json.Decoder(Ledger)
@@ -46,24 +50,27 @@ class Member:
     pool: str
     group: str
     group_limit: float
-    limit: float
+    limit: float | None
+    """Of its own; None: the one that is set, whoever set it."""
     priority: int = 0
     weight: int = 1
     guarantee: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class GroupFacts:
-    """What a member is told of its group."""
-
-    limit: float
-    """R of the group: the smallest that a member states."""
-    limits_differ: bool
-    guaranteed: float
-    """All guarantees together."""
-    pools: tuple[str, ...]
-    share: float | None
-    """Of this member; None until it is known."""
+def member_of(spec: WorkerPoolSpec, namespace: str) -> Member | None:
+    """None for a pool that shares with nobody."""
+    shared, group = spec.throughput.shared, group_of(spec, namespace)
+    if shared is None or group is None:
+        return None
+    return Member(
+        pool=spec.source.consumer,
+        group=group,
+        group_limit=shared.limit_per_second,
+        limit=spec.throughput.limit_per_second,
+        priority=shared.priority,
+        weight=shared.weight,
+        guarantee=shared.guaranteed_per_second,
+    )
 
 
 def demand_of(loop: ControlLoop) -> Demand:
@@ -103,6 +110,8 @@ class Group:
     shares: Mapping[str, float] = field(default_factory=dict)
     """As they were told last."""
     known: dict[str, _Known] = field(default_factory=dict)
+    gone: dict[str, float] = field(default_factory=dict)
+    """Who is in the group by its pace and was not here when looked for, since when."""
 
     async def tick(
         self,
@@ -124,6 +133,7 @@ class Group:
         wishes = [self._lane(one, there.get(one.pool), entry, server_now, now) for one in lanes]
         told, self.memory = share(limit, wishes, self.memory, now)
         self.known = {pool: known for pool, known in self.known.items() if pool in there}
+        self.gone = {pool: since for pool, since in self.gone.items() if pool not in there}
         if may_write():
             await self._write(js, limit, lanes, told, entry)
         self.shares = told
@@ -153,14 +163,24 @@ class Group:
     ) -> Lane:
         most = committed(found, entry, server_now)
         if there is None:
-            # Gone, and nobody stopped its workers: it is held to what it has, and gives that up to those who are here.
-            return Lane(found.pool, found.given, -(1 << 31), demand=0.0, given=found.given, committed=most)
+            # Nobody may have stopped its workers: it is held to what it has, and gives that up to those who are here.
+            late = now - self.gone.setdefault(found.pool, now) < _GONE_SECONDS
+            kept = found.given if late else 0.0
+            return Lane(
+                found.pool,
+                found.given,
+                priority=-(1 << 31),
+                guarantee=kept,
+                demand=kept,
+                given=found.given,
+                committed=most,
+            )
         member, said = there
         known = self.known.setdefault(found.pool, _Known(now))
         demand = known.now(said, found.given, now)
         return Lane(
             name=found.pool,
-            limit=member.limit,
+            limit=found.pace.limit_per_second if member.limit is None else member.limit,
             priority=member.priority,
             weight=member.weight,
             guarantee=member.guarantee,
@@ -220,7 +240,7 @@ class SharedRates:
     def leave(self, key: Hashable) -> None:
         self._members.pop(key, None)
 
-    def facts(self, key: Hashable) -> GroupFacts | None:
+    def facts(self, key: Hashable) -> Sharing | None:
         """None for a pool of no group."""
         if key not in self._members:
             return None
@@ -228,7 +248,7 @@ class SharedRates:
         all_ = [member for member, _ in self._members.values() if member.group == mine.group]
         limits = {member.group_limit for member in all_}
         known = self._groups.get(mine.group)
-        return GroupFacts(
+        return Sharing(
             limit=min(limits),
             limits_differ=len(limits) > 1,
             guaranteed=sum(member.guarantee for member in all_),
@@ -254,7 +274,7 @@ class SharedRates:
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await group.tick(js, there, now, may_write=may_write)
-        except (PeakclipError, TimeoutError, OSError, msgspec.MsgspecError) as exc:
+        except Exception as exc:  # noqa: BLE001 - logged; the shares stay as they are, and the next tick tries again
             if name not in self._failing:
                 log.warning("shared_failing", group=name, error=repr(exc))
             self._failing.add(name)

@@ -17,6 +17,7 @@ from peakclip.errors import SettingsError
 from peakclip.jetstream import JetStream
 from peakclip.service import Service, run_service
 from peakclip_operator import worker_process
+from peakclip_operator.lanes import SharedRates
 from peakclip_operator.pool import PoolOperator
 from peakclip_operator.processes import ForkServer, ProcessScaler
 from peakclip_operator.settings import OperatorSettings
@@ -110,13 +111,25 @@ async def _run_all(
     """
     log.info("looks_after", pools=list(scalers))
     telemetry.LEADER.set(1)  # on one machine there is no other
-    operators = {pool: PoolOperator(pool, settings, js, scaler) for pool, scaler in scalers.items()}
+    shared = SharedRates()
+    operators = {pool: PoolOperator(pool, settings, js, scaler, shared) for pool, scaler in scalers.items()}
     for pool, one in operators.items():
         service.check(f"lag-{pool}", one.knows_its_lag)
     service.ready()
     async with asyncio.TaskGroup() as group:
+        group.create_task(_share(service, js, shared), name="shared")
         for pool, one in operators.items():
             group.create_task(one.run(service.stopping), name=f"pool-{pool}")
+
+
+async def _share(service: Service, js: JetStream, shared: SharedRates) -> None:
+    sharing = asyncio.create_task(shared.run(lambda: js if js.connected else None))
+    stopping = asyncio.create_task(service.stopping.wait())
+    await asyncio.wait({sharing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    sharing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await sharing
 
 
 async def _connect(settings: OperatorSettings, service: Service) -> JetStream | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -13,6 +14,7 @@ from peakclip import topology
 from peakclip.errors import PeakclipError
 from peakclip.jetstream import JetStream
 from peakclip_operator.lag import JetStreamDelayed, JetStreamLag, JetStreamScheduled
+from peakclip_operator.lanes import Member, SharedRates, demand_of
 from peakclip_operator.loop import ControlLoop
 from peakclip_operator.memory import NatsMemory
 from peakclip_operator.pace import NatsPace
@@ -25,12 +27,22 @@ from peakclip_operator.telemetry_source import NatsTelemetry
 log = structlog.get_logger()
 
 _LONGEST_DELAY_SECONDS = 2.0
+GROUP = "machine.database"
+"""All pools of a machine share one rate, if any."""
 
 
 class PoolOperator:
     """Looks after a pool of `topology.POOLS`, as soon as its stream and its consumer are there."""
 
-    def __init__(self, pool: str, settings: OperatorSettings, js: JetStream, scaler: ProcessScaler) -> None:
+    def __init__(
+        self,
+        pool: str,
+        settings: OperatorSettings,
+        js: JetStream,
+        scaler: ProcessScaler,
+        shared: SharedRates | None = None,
+    ) -> None:
+        self._shared = shared or SharedRates()
         self._pool = topology.POOLS[pool]
         self._settings = settings
         self._scaler = scaler
@@ -60,14 +72,32 @@ class PoolOperator:
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping` is set. The workers are the scaler's: whoever made it ends them."""
         if await self._prepare(stopping):
+            self._shared.join(self._pool.name, self._member(), functools.partial(demand_of, self._loop))
             await self._loop.run(stopping)
+
+    def _member(self) -> Member | None:
+        """Its own limit is what was set last, so the live one counts: the loop reads it."""
+        settings, name = self._settings, self._pool.name
+        if settings.shared_rate is None:
+            return None
+        wanted = settings.of(name)
+        return Member(
+            pool=name,
+            group=GROUP,
+            group_limit=settings.shared_rate,
+            limit=None,
+            priority=wanted.priority,
+            weight=wanted.weight,
+            guarantee=wanted.guaranteed_rate,
+        )
 
     async def _prepare(self, stopping: asyncio.Event) -> bool:
         """False when `stopping` is set before everything is in place."""
         wanted, name = self._settings.of(self._pool.name), self._pool.name
         default = self._pool.default_limit_per_second
+        group = GROUP if self._settings.shared_rate is not None else None
         steps: dict[str, Callable[[], Awaitable[object]]] = {
-            "pace": lambda: self._pace.prepare(wanted.rate, default),
+            "pace": lambda: self._pace.prepare(wanted.rate, default, group),
             "consumer": self._lag.read,
             # Without the loop's patience: the first start waits until the fork server has imported the worker.
             "workers": lambda: self._scaler.scale_to(wanted.min_workers, []),

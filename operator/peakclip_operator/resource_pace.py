@@ -10,7 +10,7 @@ import structlog
 from peakclip.errors import PeakclipError, RefusedError
 from peakclip.jetstream import STREAM_NOT_FOUND, JetStream
 from peakclip.limiter.pace import Pace, Step, read_pace, set_pace
-from peakclip_operator.pace import reading
+from peakclip_operator.pace import membership, reading
 from peakclip_operator.ports import PaceReading
 
 log = structlog.get_logger()
@@ -27,6 +27,8 @@ class WantedPace:
     paused: bool
     enforced: bool
     """False: the advice is made for this pace, and another one in force is left alone."""
+    group: str | None = None
+    """Of pools that share an R; None: it shares with nobody."""
 
 
 class ResourcePace:
@@ -54,6 +56,7 @@ class ResourcePace:
                 limit_per_second=wanted.limit_per_second,
                 burst=wanted.burst,
                 paused=wanted.paused,
+                **membership(pace, wanted.group),
             )
             log.info(
                 "pace_set",
@@ -72,7 +75,7 @@ class ResourcePace:
 
 
 def _as_wanted(pace: Pace, wanted: WantedPace) -> bool:
-    return (pace.limit_per_second, pace.burst, pace.paused) == (
+    return not membership(pace, wanted.group) and (pace.limit_per_second, pace.burst, pace.paused) == (
         wanted.limit_per_second,
         wanted.burst,
         wanted.paused,

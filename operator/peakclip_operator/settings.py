@@ -8,6 +8,7 @@ import pydantic
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from peakclip import topology
+from peakclip.limiter import grid
 from peakclip.settings import Settings
 from peakclip_operator.plan import PoolSpec
 
@@ -27,6 +28,15 @@ class PoolSettings(pydantic.BaseModel):
 
     max_workers: int = pydantic.Field(default=4, ge=1, le=1000)
     """Enough for the pool's default rate, and few enough to leave the machine to the orders."""
+
+    priority: int = pydantic.Field(default=0, ge=-1000, le=1000)
+    """With a shared rate: pools of a higher priority go first, those of the same one divide by weight."""
+
+    weight: int = pydantic.Field(default=1, ge=1, le=1000)
+    """With a shared rate: what the pool gets beside others of its priority."""
+
+    guaranteed_rate: float = pydantic.Field(default=0.0, ge=0)
+    """With a shared rate: this much it gets whenever it has a use for it, whatever the priorities are."""
 
     @pydantic.field_validator("max_workers")
     @classmethod
@@ -48,11 +58,24 @@ class OperatorSettings(Settings):
     rate: float | None = pydantic.Field(default=None, gt=0)
     """R to set at the start. Absent: what was set last stays, and 100 where nothing ever was."""
 
+    shared_rate: float | None = pydantic.Field(default=None, ge=0.1, le=grid.GREATEST_RATE)
+    """One R for all pools together, since all of them write to one database: what one does not use, the others have.
+    Each keeps its own rate as a bound. Absent: each pool's rate is its own."""
+
     min_workers: int = pydantic.Field(default=1, ge=1)
     """At least one, so that the first order of a burst finds somebody."""
 
     max_workers: int = pydantic.Field(default=20, ge=1, le=1000)
     """What the machine can carry; not a rate limit, R is."""
+
+    priority: int = pydantic.Field(default=10, ge=-1000, le=1000)
+    """Of the pool `orders`, with a shared rate: above the others, so that orders get all that they can use."""
+
+    weight: int = pydantic.Field(default=1, ge=1, le=1000)
+    """Of the pool `orders`, with a shared rate."""
+
+    guaranteed_rate: float = pydantic.Field(default=0.0, ge=0)
+    """Of the pool `orders`, with a shared rate."""
 
     effects: PoolSettings = PoolSettings()
     """Of the pool `effects`."""
@@ -100,7 +123,14 @@ class OperatorSettings(Settings):
     def of(self, pool: str) -> PoolSettings:
         """What is set for a pool of `topology.POOLS`."""
         others = {topology.EFFECTS_POOL: self.effects, topology.REAPER_POOL: self.reaper}
-        orders = PoolSettings(rate=self.rate, min_workers=self.min_workers, max_workers=self.max_workers)
+        orders = PoolSettings(
+            rate=self.rate,
+            min_workers=self.min_workers,
+            max_workers=self.max_workers,
+            priority=self.priority,
+            weight=self.weight,
+            guaranteed_rate=self.guaranteed_rate,
+        )
         return others[pool] if pool != topology.ORDERS_POOL else orders
 
     def spec(self, pool: str) -> PoolSpec:
