@@ -29,7 +29,7 @@ class PoolSettings(pydantic.BaseModel):
     max_workers: int = pydantic.Field(default=4, ge=1, le=1000)
     """Enough for the pool's default rate, and few enough to leave the machine to the orders."""
 
-    priority: int = pydantic.Field(default=0, ge=-1000, le=1000)
+    priority: int = pydantic.Field(default=0, ge=0, le=1000)
     """With a shared rate: pools of a higher priority go first, those of the same one divide by weight."""
 
     weight: int = pydantic.Field(default=1, ge=1, le=1000)
@@ -68,7 +68,7 @@ class OperatorSettings(Settings):
     max_workers: int = pydantic.Field(default=20, ge=1, le=1000)
     """What the machine can carry; not a rate limit, R is."""
 
-    priority: int = pydantic.Field(default=10, ge=-1000, le=1000)
+    priority: int = pydantic.Field(default=10, ge=0, le=1000)
     """Of the pool `orders`, with a shared rate: above the others, so that orders get all that they can use."""
 
     weight: int = pydantic.Field(default=1, ge=1, le=1000)

@@ -26,7 +26,7 @@ PARTS: dict[str, Any] = VERSION["schema"]["openAPIV3Schema"]["properties"]
 
 # Words that look like reasons and are none: names of conditions and kinds, values of fields, states.
 _OTHER_WORDS = {
-    *("True", "False", "Unknown", "Ready", "Scaling", "LagAvailable", "Normal", "Warning"),
+    *("True", "False", "Unknown", "Ready", "Scaling", "LagAvailable", "Shared", "Normal", "Warning"),
     *("Advise", "Hold", "Floor", "Fixed", "Nothing"),
 }
 
@@ -112,10 +112,16 @@ def written(*files: Path) -> set[str]:
 def test_every_reason_of_a_condition_is_described() -> None:
     described = set().union(*(words(cells[2]) for cells in section("Conditions")))
     # The reason of a decision becomes that of Ready.
-    code = (RESOURCE / "conditions.py", RESOURCE / "trouble.py", PLAN / "decide.py", PLAN / "steps.py")
+    code = (
+        RESOURCE / "conditions.py",
+        RESOURCE / "sharing.py",
+        RESOURCE / "trouble.py",
+        PLAN / "decide.py",
+        PLAN / "steps.py",
+    )
     assert described == written(*code)
     kinds = {words(cells[0]).pop() for cells in section("Conditions")}
-    assert kinds == {"Ready", "Scaling", "LagAvailable", "Paused"}
+    assert kinds == {"Ready", "Scaling", "LagAvailable", "Paused", "Shared"}
 
 
 def test_every_event_is_described() -> None:

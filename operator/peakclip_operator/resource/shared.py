@@ -23,9 +23,9 @@ class Shared(Part):
     """R of the group, in messages per second over all of its pools together: what the database was sized for. From 0.1
     to 100000. All pools of a group state the same; where they do not, the smallest counts and a condition says so."""
 
-    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
-    """Higher goes first: a pool of a higher priority gets all that it can use, and those below it the rest. From -1000
-    to 1000."""
+    priority: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Higher goes first: a pool of a higher priority gets all that it can use, and those below it the rest. From 0 to
+    1000."""
 
     weight: Annotated[int, Field(ge=1, le=1000)] = 1
     """Pools of the same priority get R in this proportion while it does not suffice for both. From 1 to 1000."""

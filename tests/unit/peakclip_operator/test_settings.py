@@ -37,6 +37,21 @@ def test_each_pool_is_bounded_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (spec.min_replicas, spec.max_replicas) == (1, 7)
 
 
+def test_with_a_shared_rate_the_orders_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert OperatorSettings.load().shared_rate is None
+    values = {"SHARED_RATE": "300", "REAPER_GUARANTEED_RATE": "20", "WEIGHT": "2"}
+    for name, value in values.items():
+        monkeypatch.setenv(f"PEAKCLIP_{name}", value)
+    settings = OperatorSettings.load()
+    found = [settings.of(pool) for pool in ("orders", "effects", "reaper")]
+    assert settings.shared_rate == 300
+    assert [(one.priority, one.weight, one.guaranteed_rate) for one in found] == [
+        (10, 2, 0),
+        (0, 1, 0),
+        (0, 1, 20),
+    ]
+
+
 def test_every_pool_has_settings() -> None:
     settings = OperatorSettings.load()
     for pool in topology.POOLS:
@@ -66,6 +81,10 @@ def test_all_pools_that_somebody_works_for_are_looked_after_unless_some_are_chos
         ("UTILIZATION", "0.84"),
         ("EFFECTS_MIN_WORKERS", "5"),
         ("REAPER_MAX_WORKERS", "many"),
+        ("SHARED_RATE", "0"),
+        ("PRIORITY", "1001"),
+        ("REAPER_WEIGHT", "0"),
+        ("EFFECTS_GUARANTEED_RATE", "-1"),
         ("POOLS", "orders,refunds"),
         ("POOLS", ""),
     ],

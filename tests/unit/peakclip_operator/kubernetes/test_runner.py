@@ -145,3 +145,32 @@ async def test_a_resource_that_is_gone_ends_its_task() -> None:
     await asyncio.sleep(10)
     assert world.tasks[0].done()
     assert world.tasks[0].exception() is None
+
+
+@on_virtual_clock
+async def test_pools_of_one_group_are_told_of_each_other_and_of_limits_that_differ() -> None:
+    world = World()
+    world.workload()
+    world.api.put(SCALE.replace("/w/", "/v/"), {"spec": {"replicas": 1}, "status": {"selector": "app=v"}})
+    for name, workload, limit in (("orders", "w", 300), ("reaper", "v", 200)):
+        shared = {"group": "database", "limitPerSecond": limit}
+        world.start(name, {
+            "workload": {"name": workload},
+            "source": {"stream": "SECKILL", "consumer": name},
+            "throughput": {"limitPerSecond": 100, "shared": shared},
+        })  # fmt: skip
+    await asyncio.sleep(3)
+    status = world.api.objects[resource_path("ns", "orders", "status")]["status"]
+    (found,) = (one for one in status["conditions"] if one["type"] == "Shared")
+    assert (found["status"], found["reason"]) == ("False", "LimitsDiffer")
+    assert "The pools orders, reaper state different" in found["message"]
+    facts = world.around.shared.facts("uid-orders")
+    assert facts is not None
+    assert facts.limit == 200
+    world.tasks[1].cancel()
+    await asyncio.sleep(1)
+    facts = world.around.shared.facts("uid-orders")
+    assert facts is not None
+    assert (facts.limit, facts.limits_differ, facts.pools) == (300, False, ("orders",))
+    await world.end()
+    assert world.around.shared.facts("uid-orders") is None

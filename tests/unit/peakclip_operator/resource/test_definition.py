@@ -30,6 +30,16 @@ def spec(**parts: Any) -> dict[str, Any]:
     return {**LEAST, **parts}
 
 
+def shared(**parts: Any) -> dict[str, Any]:
+    return spec(
+        throughput={"limitPerSecond": 100, "shared": {"group": "database", "limitPerSecond": 300, **parts}}
+    )
+
+
+def excluded(**parts: Any) -> dict[str, Any]:
+    return spec(behavior={"excludedPeriods": [{"from": "01:00", "to": "03:00", **parts}]})
+
+
 def fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     yield path, schema
     for name, inside in schema.get("properties", {}).items():
@@ -150,6 +160,17 @@ def test_the_least_burst_is_the_limiters(limit: float) -> None:
         (spec(source={"stream": "a b", "consumer": "c"}), "stream is letters"),
         (spec(source={"stream": "A", "consumer": "a.b"}), "consumer is letters"),
         (spec(mode="Dream"), "spec.mode"),
+        (shared(group="Data Base"), "group is small letters, digits and hyphens"),
+        (shared(limitPerSecond=0), "limitPerSecond must be between 0.1 and 100000"),
+        (shared(guaranteedPerSecond=301), "must be between 0 and the limitPerSecond of the group"),
+        (shared(guaranteedPerSecond=101), "shared.guaranteedPerSecond may not exceed limitPerSecond"),
+        (shared(weight=0), "spec.throughput.shared.weight"),
+        (excluded(to="24:00"), "from and to are times of the day such as 01:00 or 22:30"),
+        (excluded(**{"from": "1:00"}), "from and to are times of the day"),
+        (excluded(timeZone="Asia/Shangai"), "timeZone must be a name of the time zone database"),
+        (excluded(timeZone="+08:00"), "timeZone must be a name of the time zone database"),
+        (excluded(days=["Monday"]), "spec.behavior.excludedPeriods.0.days.0"),
+        (excluded(days=[]), "spec.behavior.excludedPeriods.0.days"),
         ({}, "spec.workload: Field required. spec.source: Field required."),
         (None, "spec"),
     ],
@@ -169,7 +190,7 @@ def test_every_rule_is_in_the_definition_with_its_sentence() -> None:
     }
     parts = [one for one in vars(model).values() if isinstance(one, type) and issubclass(one, Part)]
     rules = {rule.message for part in parts for rule in part.rules}
-    assert len(rules) >= 9
+    assert len(rules) >= 14
     assert rules <= told
 
 

@@ -18,6 +18,8 @@ SCHEMA = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["prope
 
 
 def known(schema: dict[str, Any], given: object) -> bool:
+    if isinstance(given, list):
+        return all(known(schema.get("items", {}), one) for one in given)
     if not isinstance(given, dict):
         return True
     inside = schema.get("properties", {})
@@ -25,17 +27,17 @@ def known(schema: dict[str, Any], given: object) -> bool:
 
 
 def test_there_are_samples_of_every_kind() -> None:
-    assert [sample.stem for sample in SAMPLES] == ["advise", "foreign", "orders", "reaper"]
+    assert [sample.stem for sample in SAMPLES] == ["advise", "foreign", "orders", "reaper", "shared"]
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stem)
 def test_a_sample_is_a_valid_resource(sample: Path) -> None:
-    (resource,) = yaml.safe_load_all(sample.read_text())
-    assert (resource["apiVersion"], resource["kind"]) == (f"{GROUP}/{VERSION}", KIND)
-    assert known(SCHEMA, resource["spec"])
-    spec = read_spec(resource["spec"])
-    assert to_pool_spec(spec, {}).limit_per_second == spec.throughput.limit_per_second
-    assert burst_of(spec) >= 2
+    for resource in yaml.safe_load_all(sample.read_text()):
+        assert (resource["apiVersion"], resource["kind"]) == (f"{GROUP}/{VERSION}", KIND)
+        assert known(SCHEMA, resource["spec"])
+        spec = read_spec(resource["spec"])
+        assert to_pool_spec(spec, {}).limit_per_second == spec.throughput.limit_per_second
+        assert burst_of(spec) >= 2
 
 
 @pytest.mark.parametrize("name", ["orders", "reaper", "advise"])
@@ -47,3 +49,4 @@ def test_a_sample_of_our_own_pool_names_its_stream(name: str) -> None:
 
 def test_a_misspelt_field_is_noticed() -> None:
     assert not known(SCHEMA, {"throughput": {"limitPerSeconds": 1}})
+    assert not known(SCHEMA, {"behavior": {"excludedPeriods": [{"until": "03:00"}]}})

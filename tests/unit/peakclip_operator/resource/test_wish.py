@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from peakclip_operator import plan
+from peakclip_operator.lanes import Member, member_of
 from peakclip_operator.resource.duration import Duration, parse, written
 from peakclip_operator.resource.model import WorkerPoolSpec, read_spec
-from peakclip_operator.resource.wish import burst_of, read_pauses, to_pool_spec
+from peakclip_operator.resource.wish import burst_of, group_of, read_pauses, to_pool_spec
 
 LEAST: dict[str, Any] = {
     "workload": {"name": "w"},
@@ -104,3 +105,32 @@ def test_a_duration_is_a_text_or_seconds() -> None:
     for wrong in (True, None, 0.5, "2h"):
         with pytest.raises(ValueError, match="must be a duration"):
             duration.check(wrong)
+
+
+def test_excluded_periods_reach_the_plan_by_day_and_minute() -> None:
+    periods = [
+        {"from": "22:30", "to": "03:00", "days": ["Sun", "Mon", "Mon"], "timeZone": "Asia/Shanghai"},
+        {"from": "00:00", "to": "00:00"},
+    ]
+    assert to_pool_spec(wish(behavior={"excludedPeriods": periods}), {}).excluded == (
+        plan.Period(22 * 60 + 30, 3 * 60, (0, 6), "Asia/Shanghai"),
+        plan.Period(0, 0, (0, 1, 2, 3, 4, 5, 6), "UTC"),
+    )
+    assert to_pool_spec(wish(), {}).excluded == ()
+
+
+def test_pools_of_a_namespace_share_by_the_name_of_their_group() -> None:
+    shared = {
+        "group": "database",
+        "limitPerSecond": 300,
+        "priority": 10,
+        "weight": 2,
+        "guaranteedPerSecond": 20,
+    }
+    spec = wish(throughput={"limitPerSecond": 100, "shared": shared})
+    assert group_of(spec, "shop") == "shop.database"
+    assert member_of(spec, "shop") == Member("orders", "shop.database", 300, 100, 10, 2, 20)
+    assert group_of(wish(), "shop") is member_of(wish(), "shop") is None
+    # Whose rate nobody sets has no part in it.
+    advised = wish(throughput={"limitPerSecond": 100, "shared": shared}, mode="Advise")
+    assert group_of(advised, "shop") is member_of(advised, "shop") is None
