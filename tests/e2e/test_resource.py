@@ -47,6 +47,15 @@ async def test_a_new_limit_is_in_force_within_two_seconds(system: System) -> Non
         ({"replicas": {"min": 9, "max": 3}}, "min may not exceed max"),
         ({"throughput": {"utilization": 0.99}}, "utilization must be between 0.1 and 0.83"),
         ({"throughput": {"limitPerSecond": 0}}, "limitPerSecond must be between"),
+        ({"throughput": {"shared": {"group": "Database", "limitPerSecond": 9}}}, "group is small letters"),
+        (
+            {"behavior": {"excludedPeriods": [{"from": "01:00", "to": "03:00", "timeZone": "Asia/Shangai"}]}},
+            "timeZone must be a name of the time zone database",
+        ),
+        (
+            {"behavior": {"excludedPeriods": [{"from": "1:00", "to": "03:00"}]}},
+            "from and to are times of the day",
+        ),
         ({"fallback": {"policy": "Fixed"}}, "replicas is required with the policies Floor and Fixed"),
     ],
 )

@@ -6,20 +6,21 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from integration.test_pools import SUBJECTS, operator
 from support import until
 
-from peakclip import topology
+from peakclip import roles, topology
 from peakclip.jetstream import JetStream
 from peakclip.limiter.limiter import Limiter
-from peakclip.limiter.pace import FENCE_SECONDS, read_pace, set_pace
+from peakclip.limiter.pace import FENCE_SECONDS, Share, read_pace, set_pace
 from peakclip.limiter.sliding import SlidingSecond
-from peakclip_operator.lanes import TICK_SECONDS, Demand, Member, SharedRates
+from peakclip_operator.lanes import TICK_SECONDS, Demand, Group, Member, SharedRates
 from peakclip_operator.pace import NatsPace
+from peakclip_operator.resource_pace import ResourcePace, WantedPace
 from peakclip_operator.settings import PoolSettings
 
 pytestmark = pytest.mark.integration
@@ -208,3 +209,48 @@ async def test_the_operator_of_a_machine_gives_its_pools_one_rate(
 def rates(one: object) -> dict[str, float]:
     newest = one.newest  # type: ignore[attr-defined]
     return {pool: newest[pool].effective_per_second for pool in topology.POOLS if pool in newest}
+
+
+async def test_a_resource_joins_with_nothing_keeps_its_share_and_leaves_when_it_is_said(
+    js: JetStream,
+) -> None:
+    wanted = WantedPace(80.0, 5, paused=False, enforced=True)
+    pace = ResourcePace(js, "orders", lambda: wanted)
+    assert (await pace.read()).effective_per_second == 80
+    wanted = replace(wanted, group=GROUP)
+    reading = await pace.read()
+    assert (reading.limit_per_second, reading.effective_per_second, reading.share_per_second) == (80, 0, 0)
+
+    group, there = Group(GROUP), {"orders": (Member("orders", GROUP, 30, 80), Demand(50.0))}
+    await group.tick(js, there, 0.0)  # what was in force before it joined still is
+    await asyncio.sleep(FENCE_SECONDS - 0.9)
+    await group.tick(js, there, 0.5)
+    assert (await pace.read()).share_per_second == 30
+
+    for change in ({"limit_per_second": 60.0}, {"burst": 9}, {"paused": True}, {"paused": False}):
+        wanted = replace(wanted, **change)  # type: ignore[arg-type]
+        assert (await pace.read()).effective_per_second in (30, 0)
+    assert (await pace.read()).effective_per_second == 30
+    await pace.set_effective(60)
+    assert (await pace.read()).effective_per_second == 30
+
+    wanted = replace(wanted, group="test.other")  # from one group to another, with nothing again
+    assert (await pace.read()).effective_per_second == 0
+    await group.tick(js, there, 1.0)
+    assert group.shares == {}
+    wanted = replace(wanted, group=None)
+    reading = await pace.read()
+    assert (reading.effective_per_second, reading.share_per_second) == (60, None)
+
+
+async def test_the_operators_user_on_nats_may_write_what_a_group_needs(js: JetStream) -> None:
+    """The key of a group is one that the role is granted."""
+    group = Group("shop-1.data-base")
+    await set_pace(js, "orders", limit_per_second=50, share=Share("shop-1.data-base", 0.0))
+    await group.tick(js, {"orders": (Member("orders", group.name, 30, 50), Demand(50.0))}, 0.0)
+    found = await js.last_message(f"KV_{topology.PACE}", f"$KV.{topology.PACE}.shared.shop-1.data-base")
+    assert found is not None
+    grants = [
+        one for one in roles.roles()[roles.OPERATOR].publish if one.startswith(f"$KV.{topology.PACE}.shared")
+    ]
+    assert [len(one.split(".")) for one in grants] == [len(found.subject.split("."))]
