@@ -18,7 +18,7 @@ from peakclip import topology
 from peakclip.errors import RefusedError
 from peakclip.jetstream import WRONG_LAST_SEQUENCE, JetStream
 from peakclip.limiter.pace import Share, read_pace, set_share
-from peakclip_operator.ledger import Entry, Found, Ledger, committed, members, writes
+from peakclip_operator.ledger import Entry, Found, Ledger, committed, members, promises, writes
 from peakclip_operator.loop import ControlLoop
 from peakclip_operator.plan.lanes import Lane, LanesMemory, share
 from peakclip_operator.resource.model import WorkerPoolSpec
@@ -28,6 +28,9 @@ from peakclip_operator.resource.wish import group_of
 log = structlog.get_logger()
 
 TICK_SECONDS: Final = 0.5
+SOON_SECONDS: Final = (
+    0.35  # after somebody was told less: then it is in force before anything that is written
+)
 _PATIENCE_SECONDS: Final = 2.0
 _UNKNOWN_SECONDS: Final = 5.0  # a demand that is unknown for less is what it was
 _GONE_SECONDS: Final = 10.0  # who was not there for less is only late, as all are when an operator begins
@@ -120,9 +123,12 @@ class Group:
         now: float,
         *,
         may_write: Callable[[], bool] = lambda: True,
-    ) -> None:
-        """`now` in seconds on any clock that does not jump. Raises PeakclipError when NATS does not answer; then
-        nothing that was not written is in force, and the next tick looks again."""
+    ) -> bool:
+        """True if somebody was told less: look again soon. `now` in seconds on any clock that does not jump.
+
+        Raises PeakclipError when NATS does not answer; then nothing that was not written is in force, and the next
+        tick looks again.
+        """
         # This first: what is in force is only less at any later moment, unless somebody writes.
         server_now = (await js.stream_state(topology.TICKETS)).server_time
         entry = await self._ledger(js)
@@ -137,6 +143,7 @@ class Group:
         if may_write():
             await self._write(js, limit, lanes, told, entry)
         self.shares = told
+        return any(told[one.pool] < one.given for one in lanes)
 
     async def _ledger(self, js: JetStream) -> Entry:
         found = await js.last_message(f"KV_{topology.PACE}", f"$KV.{topology.PACE}.{self._key}")
@@ -193,13 +200,12 @@ class Group:
     async def _write(
         self, js: JetStream, limit: float, lanes: list[Found], told: Mapping[str, float], entry: Entry
     ) -> None:
-        wanted = writes(limit, lanes, told, entry)
-        for one, rate in wanted.lower:
-            await self._tell(js, one, rate)
-        if wanted.ledger is None:
+        wanted = writes(lanes, told, entry)
+        lowered = {one.pool for one, rate in wanted.lower if await self._tell(js, one, rate)}
+        if not wanted.upper:
             return
         try:
-            body = msgspec.json.encode(wanted.ledger)
+            body = msgspec.json.encode(promises(limit, lanes, told, entry, lowered))
             await js.kv_put(topology.PACE, self._key, body, revision=entry.revision)
         except RefusedError as exc:
             if exc.code != WRONG_LAST_SEQUENCE:
@@ -209,14 +215,16 @@ class Group:
         for one, rate in wanted.upper:
             await self._tell(js, one, rate)
 
-    async def _tell(self, js: JetStream, found: Found, rate: float) -> None:
+    async def _tell(self, js: JetStream, found: Found, rate: float) -> bool:
+        """False when the loop or a person was faster: the next tick looks again."""
         try:
             await set_share(js, found.pool, found.pace, found.revision, Share(self.name, rate))
-        except RefusedError as exc:  # the loop or a person was faster: the next tick looks again
+        except RefusedError as exc:
             if exc.code != WRONG_LAST_SEQUENCE:
                 raise
-            return
+            return False
         log.info("share_told", group=self.name, pool=found.pool, before=found.given, per_second=rate)
+        return True
 
     @property
     def _key(self) -> str:
@@ -262,23 +270,25 @@ class SharedRates:
         """Until it is cancelled. What fails in one group keeps no other from its work."""
         clock = asyncio.get_running_loop().time
         while True:
-            next_tick = clock() + TICK_SECONDS
+            begin, soon = clock(), False
             if (js := connected()) is not None:
                 for name in sorted({member.group for member, _ in self._members.values()}):
-                    await self._tick(js, name, clock(), may_write)
-            await asyncio.sleep(max(0.0, next_tick - clock()))
+                    soon |= await self._tick(js, name, clock(), may_write)
+            pause = SOON_SECONDS if soon else TICK_SECONDS - (clock() - begin)
+            await asyncio.sleep(max(0.0, pause))
 
-    async def _tick(self, js: JetStream, name: str, now: float, may_write: Callable[[], bool]) -> None:
+    async def _tick(self, js: JetStream, name: str, now: float, may_write: Callable[[], bool]) -> bool:
         there = {m.pool: (m, demand()) for m, demand in self._members.values() if m.group == name}
         group = self._groups.setdefault(name, Group(name))
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                await group.tick(js, there, now, may_write=may_write)
+                soon = await group.tick(js, there, now, may_write=may_write)
         except Exception as exc:  # noqa: BLE001 - logged; the shares stay as they are, and the next tick tries again
             if name not in self._failing:
                 log.warning("shared_failing", group=name, error=repr(exc))
             self._failing.add(name)
-            return
+            return False
         if name in self._failing:
             self._failing.discard(name)
             log.info("shared_back", group=name)
+        return soon

@@ -14,7 +14,7 @@ ledger, also when the operator that knows the group now has never heard of that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,11 +55,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Writes:
-    """In this order; the raises only if the ledger was written."""
-
     lower: tuple[tuple[Found, float], ...]
-    ledger: Ledger | None
+    """First. A promise that is not to be kept is made void by writing the lane's share again."""
     upper: tuple[tuple[Found, float], ...]
+    """Last, and only if the ledger was written between the two."""
 
 
 def promised(found: Found, entry: Entry) -> float:
@@ -79,16 +78,30 @@ def members(entry: Entry, present: Iterable[str]) -> list[str]:
     return sorted({*present, *entry.ledger.shares})
 
 
-def writes(limit: float, lanes: Sequence[Found], told: Mapping[str, float], entry: Entry) -> Writes:
-    """What is to be written so that each lane has been told what it should be.
-
-    A promise that is not to be kept is made void by writing the lane's share again.
-    """
+def writes(lanes: Sequence[Found], told: Mapping[str, float], entry: Entry) -> Writes:
+    """What is to be written so that each lane has been told what it should be."""
     lower = [
         (one, told[one.pool])
         for one in lanes
         if told[one.pool] < one.given or (told[one.pool] == one.given < promised(one, entry))
     ]
     upper = [(one, told[one.pool]) for one in lanes if told[one.pool] > one.given]
-    shares = {one.pool: max(told[one.pool], one.given, promised(one, entry)) for one in lanes}
-    return Writes(tuple(lower), Ledger(limit, shares) if upper else None, tuple(upper))
+    return Writes(tuple(lower), tuple(upper))
+
+
+def promises(
+    limit: float, lanes: Sequence[Found], told: Mapping[str, float], entry: Entry, lowered: Container[str]
+) -> Ledger:
+    """The most that each lane may have by what was written, is on its way, or is now going to be.
+
+    `lowered` are those who have been told less just now: nothing that began before that can come any more.
+    """
+    return Ledger(
+        limit,
+        {
+            one.pool: told[one.pool]
+            if one.pool in lowered
+            else max(told[one.pool], one.given, promised(one, entry))
+            for one in lanes
+        },
+    )

@@ -18,7 +18,7 @@ from peakclip.jetstream import JetStream
 from peakclip.limiter.limiter import Limiter
 from peakclip.limiter.pace import FENCE_SECONDS, Share, read_pace, set_pace
 from peakclip.limiter.sliding import SlidingSecond
-from peakclip_operator.lanes import TICK_SECONDS, Demand, Group, Member, SharedRates
+from peakclip_operator.lanes import SOON_SECONDS, TICK_SECONDS, Demand, Group, Member, SharedRates
 from peakclip_operator.pace import NatsPace
 from peakclip_operator.resource_pace import ResourcePace, WantedPace
 from peakclip_operator.settings import PoolSettings
@@ -29,8 +29,8 @@ R = 100.0
 GROUP = "test.database"
 BURST = 5  # of each lane
 LIMITS = {"orders": 100.0, "reaper": 80.0}
-# From a burst to its share: a tick that tells the others, a tick that tells the lane, the fence. And a slow machine.
-SECONDS_TO_SHARE = 2 * TICK_SECONDS + FENCE_SECONDS + 0.2
+# From a burst to its share: a look that tells the others, one that tells the lane, the fence. And a slow machine.
+SECONDS_TO_SHARE = TICK_SECONDS + SOON_SECONDS + FENCE_SECONDS + 0.05
 SLACK = 1.5
 
 

@@ -18,7 +18,8 @@ lane `committed` says the most that is in force for it before another change cou
 more is given only out of R - sum of max(committed, given), so that at no moment and in no order of writes the rates in
 force exceed R. Worked numbers: orders 49 -> 89, reaper 50 -> 10. First tick: the reaper is told 10 and orders stay at
 49, since 50 + 49 + 1 are in force. Once no raise written now could overtake the reaper's change, its `committed` is 10
-and orders are told 89. With a fence of 1.3 s and ticks of 0.5 s orders have them 2 to 2.5 s after the first tick.
+and orders are told 89. With a fence of 1.3 s, and another look 0.35 s after the reaper was told, orders have them 1.7 s
+after the first tick.
 
 The bursts are the lanes' own: in any sliding second at most R + the sum of the bursts start, and since no start is
 later than 50 ms after its slot, never more than 1.06 * R + 2 for each lane. All in thousandths of a message per second,
@@ -32,10 +33,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-HOLD_SECONDS: Final = 10.0  # a demand counts for so long after it was last as high: noise moves nothing
-SETTLE_SECONDS: Final = (
-    5.0  # from one change of a lane to the next, unless a guarantee or a higher priority is short
-)
+HOLD_SECONDS: Final = 10.0
+"""A demand counts for so long after it was last as high: noise moves nothing."""
+SETTLE_SECONDS: Final = 5.0
+"""From one change of a lane to the next, unless a guarantee or a higher priority is short."""
 _AHEAD: Final = 1.25  # of the demand
 _FOOT: Final = 100  # R/100 for a lane that has nothing else
 _FEET: Final = 10  # but no more than R/10 for all of them

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from peakclip.limiter.pace import FENCE_SECONDS, Change, Share, changed
-from peakclip_operator.ledger import Entry, Found, Ledger, committed, members, promised, writes
+from peakclip_operator.ledger import Entry, Found, Ledger, committed, members, promised, promises, writes
 
 NOW = 1_700_000_000.0
 
@@ -45,15 +45,12 @@ def test_who_is_in_the_ledger_is_looked_at_whether_it_is_there_or_not() -> None:
 
 def test_lowering_needs_no_ledger_and_raising_writes_all_that_could_be_in_force() -> None:
     lanes = [found("a", 30, 4), found("b", 20, 3), found("c", 10, 2)]
-    down = writes(100, lanes, {"a": 10, "b": 20, "c": 10}, NONE)
-    assert ([(one.pool, rate) for one, rate in down.lower], down.ledger, down.upper) == (
-        [("a", 10)],
-        None,
-        (),
-    )
-    entry = Entry(Ledger(100, {"b": 45}), 9)
-    both = writes(100, lanes, {"a": 10, "b": 20, "c": 25}, entry)
-    assert both.ledger == Ledger(100, {"a": 30, "b": 45, "c": 25})
-    assert [(one.pool, rate) for one, rate in both.upper] == [("c", 25)]
+    down = writes(lanes, {"a": 10, "b": 20, "c": 10}, NONE)
+    assert ([(one.pool, rate) for one, rate in down.lower], down.upper) == ([("a", 10)], ())
+    entry, told = Entry(Ledger(100, {"b": 45}), 9), {"a": 10, "b": 20, "c": 25}
+    both = writes(lanes, told, entry)
     # What b was promised is not to be: its pace is written again, so that the late write comes to nothing.
     assert [(one.pool, rate) for one, rate in both.lower] == [("a", 10), ("b", 20)]
+    assert [(one.pool, rate) for one, rate in both.upper] == [("c", 25)]
+    assert promises(100, lanes, told, entry, ()) == Ledger(100, {"a": 30, "b": 45, "c": 25})
+    assert promises(100, lanes, told, entry, {"a", "b"}) == Ledger(100, {"a": 10, "b": 20, "c": 25})
