@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peakclip_operator.plan import Period
+from peakclip_operator.plan import Lag, Memory, Observation, Period, PoolSpec, Totals, decide
 from peakclip_operator.plan.periods import is_excluded, is_zone
 
 MON, FRI, SAT, SUN = 0, 4, 5, 6
@@ -153,3 +153,17 @@ def test_away_from_changes_it_is_what_the_wall_clock_shows(
         expected = (day in days and minute >= start) or ((day - 1) % 7 in days and minute < end)
     if len(around) == 1:
         assert (is_excluded([Period(start, end, tuple(days), zone)], now) is not None) == expected
+
+
+def test_in_a_period_nobody_is_started_or_ended_and_the_rate_goes_on() -> None:
+    now = at("2026-11-23T02:00:00")
+    spec = PoolSpec(max_replicas=20, excluded=(period("01:00", "03:00", days=(MON,)),), share_per_second=90.0)
+    memory = Memory()
+    for second in range(30):
+        burst = 10_000 * (second > 5)
+        seen = Observation(Lag(burst, 0, burst, 0), Totals(0, 0, 0.0), replicas=3, ready=3)
+        decision, memory = decide(spec, seen, memory, now + second)
+        assert (decision.replicas, decision.reason, decision.rate) == (3, "Excluded", 90.0)
+    decision, _ = decide(spec, seen, memory, at("2026-11-23T03:00:00"))
+    assert decision.replicas is not None
+    assert decision.replicas > 3
