@@ -1,7 +1,8 @@
 """The baselines are faithful: the runs of a real KEDA come back from the simulation.
 
 Tolerances, the same for all runs: scale changes 1 s (they were looked at once a second) and exactly the same
-numbers; the first commit 2 s; the empty queue 2 s or 4 %; the rate 6 %; the peak 10 %; pod-seconds 3 %; orders above R 25 %.
+numbers; the first commit 2 s; the empty queue 2 s or 4 %; the rate 6 %; the peak 10 %; pod-seconds 3 %; orders above R
+25 %.
 """
 
 from __future__ import annotations
