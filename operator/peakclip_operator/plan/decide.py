@@ -137,13 +137,21 @@ def _present(spec: PoolSpec, observation: Observation, memory: Memory, rates: Ra
     # The guess counts for some seconds beside what is measured: see Speed.
     guessing = memory.counters.speed.value in (None, 1 / spec.prior_batch_seconds)
     before = memory.replicas if memory.replicas is not None else observation.replicas
-    ceiling = ceil_of(spec.rate_per_second / (rates.per_worker * spec.utilization))
+    planned = rates.per_worker * spec.utilization
+    ceiling = ceil_of(spec.rate_per_second / planned)
     if guessing:
         ceiling = max(ceiling, memory.proven or 0)
+    ceiling = _between(spec.min_replicas, ceiling, spec.max_replicas)
+    useful = ceiling
+    if memory.level.rate is not None:
+        others = spec.share_per_second
+        well = spec.limit_per_second if others is None else min(spec.limit_per_second, others)
+        useful = max(ceiling, min(ceil_of(well / planned), spec.max_replicas))
     learned, lag = memory.starts.seconds, observation.lag
     return Present(
         workers=_between(spec.min_replicas, before or 0, spec.max_replicas),
-        ceiling=_between(spec.min_replicas, ceiling, spec.max_replicas),
+        ceiling=ceiling,
+        useful=useful,
         memory=memory,
         now=now,
         guessing=guessing,
@@ -155,7 +163,7 @@ def _present(spec: PoolSpec, observation: Observation, memory: Memory, rates: Ra
 def _number(spec: PoolSpec, observation: Observation, need: Need, present: Present, memory: Memory) -> Bounds:
     """The next number with its constraint, and with its reason where that does not follow from the need."""
     now, current = present.now, present.workers
-    largest = min(current, present.ceiling)
+    largest = min(current, present.useful)
     replicas, needs = stabilize(need.workers, largest, memory.needs, now, spec.stabilization_seconds)
     number = Bounds(need.workers, need.binding, needs, memory.moves, bounds=need.bounds)
     forced = overruled(spec, observation, memory, now)

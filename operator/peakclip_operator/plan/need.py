@@ -33,6 +33,8 @@ class Present:
 
     workers: int
     ceiling: int
+    useful: int
+    """The ceiling if the database were well: workers up to here are kept for the time when it is again."""
     memory: Memory
     now: float
     guessing: bool

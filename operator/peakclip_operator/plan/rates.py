@@ -8,6 +8,7 @@ from peakclip_operator.plan.observation import Lag, Observation, Totals
 from peakclip_operator.plan.spec import PoolSpec
 from peakclip_operator.plan.windows import Series
 
+_SLOWER = 0.9  # less than this share of the speed before is no noise
 _FULL = 0.8  # batches that hold this share of what they could are full
 _STABLE_SAMPLES = 30  # in the longer window
 _SETTLE_SECONDS = 3.0  # from a new batch size to telemetry of nothing else: the fence, a word, a tick
@@ -73,6 +74,9 @@ class Speed:
     A worker is called slow only after it was slow all the time: neither a starved processor in the second of a
     burst nor a database that was away for some seconds calls for workers. Called fast it is at once. Time in
     which nothing is measured does not count, so an idle hour forgets nothing.
+
+    When it is called slow, it is as slow as in the last moments, whose windows hold nothing of the time before: the
+    older ones are of both times, and by them it would become slow in many steps, each of them a worker.
     """
 
     seen: tuple[tuple[float, float], ...] = ()  # falling speeds with their time on the clock below
@@ -90,7 +94,13 @@ class Speed:
         clock = self.clock + passed
         before = self.seen or ((0.0, 1 / spec.prior_batch_seconds),)
         kept = (one for one in before if one[1] > measured and one[0] > clock - spec.worker_settle_seconds)
-        return Speed((*kept, (clock, measured)), clock, now)
+        seen = (*kept, (clock, measured))
+        if seen[0][1] < before[0][1]:
+            pure = max(0.0, spec.worker_settle_seconds - spec.worker_window_seconds)
+            last = tuple(one for one in seen if one[0] >= clock - pure)
+            if last[0][1] < _SLOWER * seen[0][1]:
+                seen = last
+        return Speed(seen, clock, now)
 
 
 @dataclass(frozen=True, slots=True)
