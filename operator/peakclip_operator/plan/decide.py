@@ -24,7 +24,6 @@ from peakclip_operator.plan.explain import inputs_of
 from peakclip_operator.plan.need import Need, Present, Rates, call_for, ceil_of, is_behind
 from peakclip_operator.plan.observation import Lag, Observation
 from peakclip_operator.plan.periods import is_excluded
-from peakclip_operator.plan.rates import Counters
 from peakclip_operator.plan.spec import PoolSpec
 from peakclip_operator.plan.steps import Bounds, overruled, stabilize, step
 
@@ -35,11 +34,12 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
     rate, rate_reason = _in_force(spec, memory)
     if rate != spec.rate_per_second:
         spec = replace(spec, effective_per_second=rate)
-    rates = _rates(spec, memory.counters, now)
+    rates = _rates(spec, memory, now)
     present = _present(spec, observation, memory, rates, now)
     need = call_for(spec, observation.lag, rates, present)
     drain = None if observation.lag is None else rates.drain  # an old one says nothing of now
-    scene = Scene(drain, rate, need.backlog, observation.ready, present.start_seconds, now)
+    speed = rates.per_worker / spec.batch
+    scene = Scene(drain, rate, need.backlog, speed, observation.ready, present.start_seconds, now)
     unknown = _unknown(observation, memory, rates, now)
     memory = replace(memory, unknown=unknown, trials=memory.trials.seen(spec, scene))
     number = _number(spec, observation, need, present, memory)
@@ -204,14 +204,16 @@ def _begins(spec: PoolSpec, observation: Observation, present: Present) -> bool:
     )
 
 
-def _rates(spec: PoolSpec, counters: Counters, now: float) -> Rates:
+def _rates(spec: PoolSpec, memory: Memory, now: float) -> Rates:
+    counters = memory.counters
+    speed = counters.speed.value or 1 / spec.prior_batch_seconds
     return Rates(
         arrival=counters.arrivals.rate(spec.panic_window_seconds, now),
         stable_arrival=counters.stable_arrival(spec, now),
         recent_arrival=counters.arrivals.rate(spec.forecast_window_seconds, now),
         seen_seconds=counters.arrivals.covers_seconds,
         drain=counters.finished.rate(spec.panic_window_seconds, now),
-        per_worker=spec.batch * (counters.speed.value or 1 / spec.prior_batch_seconds),
+        per_worker=spec.batch * max(speed, memory.trials.least_speed(spec, now)),
     )
 
 

@@ -39,6 +39,8 @@ class Scene:
     drain: float | None
     rate: float
     backlog: bool
+    speed: float
+    """Of a worker, in batches per second."""
     ready: int | None
     start_seconds: float
     now: float
@@ -57,6 +59,8 @@ class Trials:
     """How long the last block was; 0: none in vain since one that helped."""
     full_since: float | None = None
     """Since when there has been a backlog without a break."""
+    speed: float | None = None
+    """What a worker was taken for when it began, in batches per second."""
 
     def bound(self, now: float) -> tuple[str, int] | None:
         """The number that is not to be exceeded now, with its name: what was in vain, or what is being tried."""
@@ -67,16 +71,26 @@ class Trials:
 
     def interrupted(self) -> Trials:
         """Nobody has looked for a while; what was found before stays."""
-        return replace(self, attempt=None, full_since=None)
+        return replace(self, attempt=None, full_since=None, speed=None)
+
+    def least_speed(self, spec: PoolSpec, now: float) -> float:
+        """No worker counts as slower than this. In the first moments of a backlog it is not known what those who are
+        there can do together, and that more of them would do more."""
+        if self.full_since is None or self.speed is None or not spec.effect.enabled:
+            return 0.0
+        return self.speed if now - self.full_since < spec.panic_window_seconds else 0.0
 
     def seen(self, spec: PoolSpec, scene: Scene) -> Trials:
         """Before the decision: what has become of the attempt."""
         if not spec.effect.enabled:
             return Trials()
         if not scene.backlog:
-            return replace(self, attempt=None, full_since=None)
-        since = scene.now if self.full_since is None else min(self.full_since, scene.now)
-        trials = replace(self, full_since=since)
+            return self.interrupted()
+        trials = self
+        if self.full_since is None:
+            trials = replace(self, full_since=scene.now, speed=scene.speed)
+        elif self.full_since > scene.now:
+            trials = replace(self, full_since=scene.now)
         attempt = self.attempt
         if attempt is None:
             return trials
@@ -94,10 +108,10 @@ class Trials:
         promised = min(attempt.rate, attempt.drain / attempt.before * attempt.after) - attempt.drain
         gained = drain - attempt.drain
         if drain >= ON_PACE * attempt.rate or gained >= spec.effect.least_share * promised:
-            return Trials(full_since=self.full_since)
+            return Trials(full_since=self.full_since, speed=self.speed)
         doubled = max(spec.effect.block_seconds, 2 * self.block_seconds)
         block = min(spec.effect.longest_block_seconds, doubled)
-        return Trials(None, attempt.before, now + block, block, self.full_since)
+        return replace(self, attempt=None, most=attempt.before, until=now + block, block_seconds=block)
 
     def decided(self, spec: PoolSpec, scene: Scene, before: int, after: int) -> Trials:
         """After the decision: a scale-up is an attempt if it is known what there was before it."""

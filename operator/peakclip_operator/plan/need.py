@@ -10,7 +10,7 @@ from peakclip_operator.plan.effect import ON_PACE
 from peakclip_operator.plan.observation import Lag
 from peakclip_operator.plan.spec import PoolSpec
 
-_BACKLOG_SECONDS = 1.0  # less lag than R does in this time is work in hand, not a backlog
+_BACKLOG_SECONDS = 1.0  # what the present workers do in this time is no backlog
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) ->
         return Need(current, "unknown", backlog=at_limit, at_limit=at_limit)
     limit = spec.rate_per_second
     waiting = lag.total - present.stuck
-    backlog = waiting >= max(1.0, limit * _BACKLOG_SECONDS)
+    able = min(limit, current * rates.per_worker) if current else limit
+    backlog = waiting - lag.in_flight >= max(1.0, able * _BACKLOG_SECONDS)
     if spec.paused:
         return Need(current, "paused", backlog=backlog, at_limit=at_limit and backlog)
     panic, arrival = _arrival(spec, waiting, backlog, rates)

@@ -154,10 +154,10 @@ class PoolSpec:
     panic_window_seconds: float = 6.0
     """Window of the arrival and drain rates: a burst is seen in the tick it arrives in."""
 
-    worker_window_seconds: float = 3.0
+    worker_window_seconds: float = 2.0
     """Window of the rate of one worker."""
 
-    worker_settle_seconds: float = 5.0
+    worker_settle_seconds: float = 4.0
     """A worker is taken for slower after this long of nothing but slower: longer than the window, so that a
     stall of less than the difference changes nothing."""
 

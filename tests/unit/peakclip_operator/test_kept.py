@@ -175,6 +175,6 @@ async def test_a_store_that_fails_is_told_once_and_stops_nothing() -> None:
     assert [(line["event"], line["port"]) for line in lines if "port" in line] == [("port_failing", "memory")]
     saved, store.away = len(store.saves), False
     with structlog.testing.capture_logs() as lines:
-        await pool.run(SAVE_SECONDS * 2)
+        await pool.run(SAVE_SECONDS * 3)
     assert [(line["event"], line["port"]) for line in lines if "port" in line] == [("port_back", "memory")]
-    assert len(store.saves) == saved + 2
+    assert saved + 2 <= len(store.saves) <= saved + 3

@@ -82,16 +82,18 @@ def stuck(spec: PoolSpec, memory: Memory, now: float, **changes: int) -> tuple[D
 
 
 def test_poison_calls_for_one_worker_and_not_for_a_drain() -> None:
-    """R is 2/s, so three messages are a backlog; as soon as nothing else explains them they are none."""
-    spec = replace(SPEC, limit_per_second=2, min_replicas=0, persistent_seconds=30)
+    """Three are to be done within a second, by three workers; as soon as nothing else explains them they are none."""
+    spec = replace(
+        SPEC, min_replicas=0, persistent_seconds=30, catch_up_seconds=1, prior_batch_seconds=1 / 1.5
+    )
     memory = Memory()
     for second in range(29):
         decision, memory = stuck(spec, memory, 1_000.0 + second)
-        assert decision.reason == "CatchingUp"
         assert decision.inputs["lag_stuck"] == 0
+    assert (decision.inputs["demand_per_second"], decision.replicas) == (3.0, 3)
     for second in range(29, 60):
         decision, memory = stuck(spec, memory, 1_000.0 + second)
-    assert decision.inputs["lag_stuck"] == 3
+    assert (decision.inputs["lag_stuck"], decision.inputs["demand_per_second"]) == (3, 0.0)
     assert (decision.reason, decision.replicas) == ("Idle", 1)  # somebody must be there to fail
 
 
