@@ -55,7 +55,9 @@ def leaves(path: str, schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, A
 def test_every_field_of_the_spec_is_described_with_its_default() -> None:
     described = {words(cells[0]).pop(): cells[1] for cells in section("Spec")}
     assert described == {
-        path: "–" if "default" not in one else f"`{one['default']}`".replace("False", "false")
+        path: "–"
+        if "default" not in one
+        else f"`{one['default']}`".replace("False", "false").replace("True", "true")
         for path, one, _ in leaves("spec", PARTS["spec"])
     }
 

@@ -59,6 +59,25 @@ class Source(Part):
     )
 
 
+class DatabaseHealth(Part):
+    """When the rate is lowered because the database suffers: to 70 %, once in five seconds, and never below a twentieth
+    of the limit. When the database is well again it rises by a twentieth of the limit in five seconds."""
+
+    enabled: bool = True
+    """Lower the rate at all. Workers that tell nothing of a database never lower it."""
+
+    max_error_percent: float = 5.0
+    """More calls than this that the database did not do, from 0 to 100 %, are too many."""
+
+    max_wait: Annotated[float, Duration("0s", "1h")] = 0.25
+    """A longer wait for a connection, on the average, is too long: a duration from 0s to 1h."""
+
+    max_p95: Annotated[float, Duration("0s", "1h")] = 1.0
+    """Slower calls than this, one in twenty, are too slow: a duration from 0s to 1h."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (between("maxErrorPercent", 0, 100),)
+
+
 class Throughput(Part):
     """How fast the pool works, all workers together."""
 
@@ -77,6 +96,9 @@ class Throughput(Part):
     utilization: float = 0.7
     """Share of a worker's time that may be planned, from 0.1 to 0.83. Bounds the pool: more than
     limit / (rate of one worker * utilization) workers could only wait for each other's share of the limit."""
+
+    database_health: DatabaseHealth = DatabaseHealth()
+    """When the rate is lowered because the database suffers."""
 
     shared: Shared | None = None
     """A limit that this pool has together with others, as pools have that write to one database. Absent: it shares
@@ -114,9 +136,17 @@ class Replicas(Part):
     """Most workers: what the cluster and the connections of the database bear. It is no rate limit,
     `throughput.limitPerSecond` is."""
 
+    activation: _Number = 1
+    """From none, at least so many at once, as far as the limit per second has use for them."""
+
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("self.min <= self.max", "min may not exceed max", lambda it: it.min <= it.max),
-    )  # fmt: skip
+        Rule(
+            "self.activation <= self.max",
+            "activation may not exceed max",
+            lambda it: it.activation <= it.max,
+        ),
+    )
 
 
 class _Steps(Part):
@@ -138,6 +168,9 @@ class _Steps(Part):
 class ScaleUp(_Steps):
     """How fast workers are added. Without a limit: at once, as many as the limit per second calls for."""
 
+    reverse_ineffective: bool = True
+    """Take workers back that brought no throughput, and try no others for a while."""
+
 
 class ScaleDown(_Steps):
     """How fast workers are given back."""
@@ -149,8 +182,8 @@ class ScaleDown(_Steps):
 class Behavior(Part):
     """How fast the number of workers moves. `replicas.min` and `replicas.max` go before these."""
 
-    scale_up: ScaleUp | None = None
-    """Limits the way up. Absent: no limit."""
+    scale_up: ScaleUp = ScaleUp()
+    """Limits the way up."""
 
     scale_down: ScaleDown = ScaleDown()
     """Delays and limits the way down."""

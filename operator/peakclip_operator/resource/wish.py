@@ -52,17 +52,25 @@ def read_pauses(annotations: Mapping[str, str], spec: WorkerPoolSpec) -> Pauses:
 
 def to_pool_spec(spec: WorkerPoolSpec, annotations: Mapping[str, str]) -> plan.PoolSpec:
     pauses = read_pauses(annotations, spec)
-    behavior = spec.behavior
+    behavior, health = spec.behavior, spec.throughput.database_health
     return plan.PoolSpec(
         limit_per_second=spec.throughput.limit_per_second,
         paused=spec.paused,
         advise=spec.mode == "Advise",
         min_replicas=spec.replicas.min,
         max_replicas=spec.replicas.max,
-        scale_up=_step_limit(behavior.scale_up.pods, behavior.scale_up.period) if behavior.scale_up else None,
+        activation_replicas=spec.replicas.activation,
+        scale_up=_step_limit(behavior.scale_up.pods, behavior.scale_up.period),
         scale_down=_step_limit(behavior.scale_down.pods, behavior.scale_down.period),
         fallback=plan.Fallback(spec.fallback.after, spec.fallback.policy, spec.fallback.replicas),
         override=plan.Override(pauses.scaling, pauses.replicas, pauses.scale_down),
+        health=plan.Health(
+            enabled=health.enabled,
+            most_error_share=health.max_error_percent / 100,
+            most_wait_seconds=health.max_wait,
+            most_p95_seconds=health.max_p95,
+        ),
+        effect=plan.Effect(enabled=behavior.scale_up.reverse_ineffective),
         utilization=spec.throughput.utilization,
         catch_up_seconds=spec.throughput.catch_up,
         stabilization_seconds=behavior.scale_down.stabilization,

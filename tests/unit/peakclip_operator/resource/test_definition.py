@@ -16,6 +16,7 @@ from peakclip_operator.resource.__main__ import FILE, main, text
 from peakclip_operator.resource.definition import definition
 from peakclip_operator.resource.model import MOST_UTILIZATION, InvalidSpecError, WorkerPoolSpec, read_spec
 from peakclip_operator.resource.rules import Part
+from peakclip_operator.resource.wish import to_pool_spec
 
 ROOT = Path(__file__).parents[4]
 SCHEMA = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
@@ -97,10 +98,18 @@ def test_every_text_and_list_of_the_spec_has_an_end() -> None:
 def test_what_the_api_server_fills_in_is_what_the_model_takes_for_granted() -> None:
     filled = defaulted(SCHEMA["spec"], LEAST)
     assert read_spec(filled) == read_spec(LEAST)
-    assert filled["replicas"] == {"min": 1, "max": 20}
+    assert filled["replicas"] == {"min": 1, "max": 20, "activation": 1}
     assert filled["fallback"] == {"after": "30s", "policy": "Hold"}
-    assert filled["behavior"] == {"scaleDown": {"stabilization": "1m"}}
-    assert filled["throughput"] == {"limitPerSecond": 100, "catchUp": "2m", "utilization": 0.7}
+    assert filled["behavior"] == {
+        "scaleUp": {"reverseIneffective": True},
+        "scaleDown": {"stabilization": "1m"},
+    }
+    assert filled["throughput"] == {
+        "limitPerSecond": 100,
+        "catchUp": "2m",
+        "utilization": 0.7,
+        "databaseHealth": {"enabled": True, "maxErrorPercent": 5.0, "maxWait": "0.25s", "maxP95": "1s"},
+    }
     assert (filled["mode"], filled["paused"]) == ("Enforce", False)
 
 
@@ -118,6 +127,9 @@ def test_the_defaults_are_those_of_the_plan() -> None:
     assert (ours.replicas.min, ours.replicas.max) == (plan.min_replicas, plan.max_replicas)
     assert ours.behavior.scale_down.stabilization == plan.stabilization_seconds
     assert (ours.fallback.after, ours.fallback.policy) == (plan.fallback.after_seconds, plan.fallback.policy)
+    wished = to_pool_spec(ours, {})
+    assert (wished.health, wished.effect) == (plan.health, plan.effect)
+    assert wished.activation_replicas == plan.activation_replicas
 
 
 def test_the_greatest_utilization_is_one_that_the_plan_takes() -> None:

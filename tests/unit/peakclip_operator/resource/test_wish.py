@@ -134,3 +134,29 @@ def test_pools_of_a_namespace_share_by_the_name_of_their_group() -> None:
     # Whose rate nobody sets has no part in it.
     advised = wish(throughput={"limitPerSecond": 100, "shared": shared}, mode="Advise")
     assert group_of(advised, "shop") is member_of(advised, "shop") is None
+
+
+def test_the_database_the_trials_and_the_first_workers_are_as_wished() -> None:
+    spec = read_spec(
+        {
+            "workload": {"name": "w"},
+            "source": {"stream": "S", "consumer": "c"},
+            "throughput": {
+                "limitPerSecond": 10,
+                "databaseHealth": {
+                    "enabled": False,
+                    "maxErrorPercent": 20,
+                    "maxWait": "2s",
+                    "maxP95": "0.5s",
+                },
+            },
+            "replicas": {"min": 0, "activation": 3},
+            "behavior": {"scaleUp": {"reverseIneffective": False}},
+        }
+    )
+    wanted = to_pool_spec(spec, {})
+    assert (wanted.health.enabled, wanted.health.most_error_share) == (False, 0.2)
+    assert (wanted.health.most_wait_seconds, wanted.health.most_p95_seconds) == (2.0, 0.5)
+    assert (wanted.effect.enabled, wanted.activation_replicas, wanted.scale_up) == (False, 3, None)
+    plain = to_pool_spec(read_spec({**spec.model_dump(by_alias=True), "behavior": {}, "replicas": {}}), {})
+    assert (plain.effect.enabled, plain.activation_replicas) == (True, 1)
