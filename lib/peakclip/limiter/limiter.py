@@ -12,6 +12,7 @@ counter that does not answer costs windows. It never adds: what was not used in 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, inf
 from typing import Final
@@ -64,9 +65,10 @@ class _Look:
 class Limiter:
     """Start `run()` as a side task, then `acquire()`. Several acquires at once wait in turn."""
 
-    def __init__(self, js: JetStream, pool: str) -> None:
+    def __init__(self, js: JetStream, pool: str, local_time: Callable[[], float] = local_time) -> None:
         self._js = js
         self._pool = pool
+        self._local_time = local_time
         self._clock = ServerClock()
         self._cursor = Cursor()
         self._look: _Look | None = None
@@ -90,14 +92,14 @@ class Limiter:
     @property
     def chunk(self) -> int:
         """How many starts to ask for at once: R/100, so about 100 batches per second whatever the rate."""
-        now = self._clock.at(local_time())
+        now = self._clock.at(self._local_time())
         segment = None if self._look is None or now is None else segment_at(self._look.schedule, now)
         return grid.chunk(segment.rate, segment.burst) if segment is not None and segment.rate else 1
 
     @property
     def wait_seconds_total(self) -> float:
         """Time spent in `acquire`, waits that go on included; of several at once each counts."""
-        return self._waits.total(local_time())
+        return self._waits.total(self._local_time())
 
     @property
     def starts_max_sliding_second(self) -> int:
@@ -109,12 +111,12 @@ class Limiter:
     async def run(self) -> None:
         """Looks at the server's clock and at the pace for ever. Without it nothing starts."""
         while True:
-            begin = local_time()
+            begin = self._local_time()
             seen = await self._try_to_look()
             self._tell_state()
             news, self._news = self._news, asyncio.Event()
             news.set()
-            pause = _POLL_SECONDS - (local_time() - begin) if seen else _RETRY_SECONDS
+            pause = _POLL_SECONDS - (self._local_time() - begin) if seen else _RETRY_SECONDS
             await asyncio.sleep(max(pause, _RETRY_SECONDS))
 
     async def _try_to_look(self) -> bool:
@@ -144,9 +146,9 @@ class Limiter:
     async def _look_once(self) -> None:
         generation = self._js.generation
         seen_seq = self._last_seq  # before asking: a ticket may be taken while the answer is on its way
-        sent = local_time()
+        sent = self._local_time()
         state = await self._js.stream_state(topology.TICKETS)
-        self._clock.add(sent, state.server_time, local_time())
+        self._clock.add(sent, state.server_time, self._local_time())
         found = await read_pace(self._js, self._pool)
         pace = None if found is None else found[0]
         if self._look is not None and pace != self._look.pace:
@@ -175,7 +177,11 @@ class Limiter:
     def _seen(self) -> _Look | None:
         """The last look, if it is young enough to act on."""
         look = self._look
-        if look is None or look.generation != self._js.generation or local_time() - look.at > STALE_SECONDS:
+        if (
+            look is None
+            or look.generation != self._js.generation
+            or self._local_time() - look.at > STALE_SECONDS
+        ):
             return None
         return look
 
@@ -203,7 +209,7 @@ class Limiter:
 
     def _now(self) -> tuple[float, float]:
         """The server's time and by how much it may be wrong. Only after a look."""
-        local = local_time()
+        local = self._local_time()
         return self._clock.at(local) or 0.0, self._clock.error(local)
 
     # -- starting ------------------------------------------------------------------------------------------
@@ -213,7 +219,7 @@ class Limiter:
 
         Cancelling it is safe: a ticket already taken is kept for the next call, and burnt if that is late.
         """
-        self._waits.begin(local_time())
+        self._waits.begin(self._local_time())
         try:
             async with self._turn:
                 while True:
@@ -225,7 +231,7 @@ class Limiter:
                         self._second.add(start.at, start.count)
                         return start
         finally:
-            self._waits.end(local_time())
+            self._waits.end(self._local_time())
 
     async def _take(self, most: int) -> tuple[Ticket, _Counters]:
         while True:
