@@ -177,6 +177,12 @@ class Cursor:
         timely = grid.still_due(timely, rate, now - ask.tolerance) if timely else timely
         if timely:
             return Ticket(rate, timely)
-        if not full and (value // ask.most - 1) % _BURN_EVERY == 0:
+        if full:
+            return None
+        if (
+            ask.burn
+        ):  # in vain: the answer takes longer than a start may be late. Numbers of the next are ahead.
+            self._fronts[rate] = _Front(ask.window + 1, None)
+        elif (value // ask.most - 1) % _BURN_EVERY == 0:
             self._fronts[rate].burn_at = now
         return None

@@ -238,6 +238,26 @@ def test_one_request_per_start_or_little_more() -> None:
     assert world.operations < 1.5 * sum(count for _, count in world.starts)
 
 
+def test_who_burns_in_vain_goes_on_to_the_next_window() -> None:
+    """Its answers take longer than a start may be late, so numbers of this window are past whenever it has them."""
+    schedule = segments(constant(1_000.0)[0][1])
+    cursor = Cursor()
+
+    def ask_at(now: float) -> Ask:
+        ask = cursor.next(schedule, now, 10, not_before=0.0, clock_error=0.018)
+        assert isinstance(ask, Ask)
+        return ask
+
+    first = ask_at(BEGIN + 0.1)
+    assert cursor.answered(first, first.add, BEGIN + 0.136) is None
+    second = ask_at(BEGIN + 0.136)
+    assert (second.window, second.burn > 0) == (first.window, True)
+    assert cursor.answered(second, first.add + second.add, BEGIN + 0.172) is None
+    third = ask_at(BEGIN + 0.172)
+    assert third.window == first.window + 1
+    assert cursor.answered(third, third.add, BEGIN + 0.208) is not None
+
+
 def test_no_ticket_is_taken_far_ahead() -> None:
     schedule = segments(constant(0.01)[0][1])
     wait = Cursor().next(schedule, BEGIN + 1.0, 1, not_before=0.0, clock_error=0.0)
