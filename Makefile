@@ -69,10 +69,13 @@ bench: $(READY) ## accept and drain, side by side with other designs (minutes)
 
 # How many random scenarios the sweep makes, and by how many processes. 100,000 take some ten minutes on two cores.
 RUNS ?= 100000
+# How many runs of the limiter, event by event. 1,000 take some four minutes on two cores.
+EVENT_RUNS ?= 1000
 .PHONY: simulate
-simulate: $(READY) ## the autoscaler against others in simulated scenarios, then 100,000 random ones (RUNS=1000)
+simulate: $(READY) ## the autoscaler against others in simulated scenarios, then 100,000 random ones and 1,000 of the limiter (RUNS=1000)
 	$(BIN)/peakclip simulate --against all $(ARGS)
 	$(BIN)/peakclip simulate --sweep $(RUNS)
+	$(BIN)/peakclip simulate --events --sweep $(EVENT_RUNS)
 
 COMPILE := UV_SYSTEM_CERTS=1 $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock' --quiet

@@ -7,8 +7,10 @@ import os
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from simulation.planted import FAULTS
 
+from peakclip_operator.simulation.cli import command
 from peakclip_operator.simulation.events.broker import ServerTime
 from peakclip_operator.simulation.events.conditions import Conditions, Happening, Kind, Lane
 from peakclip_operator.simulation.events.draw import draw
@@ -194,6 +196,16 @@ def test_what_the_command_says() -> None:
     assert ok
     assert json.loads(words)["runs"] == 4
     assert told[-1].startswith("4 of 4 runs")
+
+
+def test_the_command_makes_a_run_again() -> None:
+    found = CliRunner().invoke(command, ["--events", "--seed", "3"])
+    assert found.exit_code == 0
+    assert "1 runs, 0 with a broken promise" in found.output
+    with FAULTS["too wide a tolerance"]():
+        found = CliRunner().invoke(command, ["--events", "--seed", "0"])
+    assert found.exit_code == 1
+    assert "peakclip simulate --events --seed 0" in found.output
 
 
 def test_a_broken_promise_is_told_with_its_seed_and_the_command() -> None:

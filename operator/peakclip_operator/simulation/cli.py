@@ -16,6 +16,7 @@ import click
 from peakclip_operator.simulation import report
 from peakclip_operator.simulation.arrivals import recorded
 from peakclip_operator.simulation.contenders import makers
+from peakclip_operator.simulation.events.telling import many_runs, one_run
 from peakclip_operator.simulation.measure import Score, score
 from peakclip_operator.simulation.peakclip import Peakclip
 from peakclip_operator.simulation.plot import draw
@@ -54,6 +55,9 @@ _DIR: Final = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="Processes of a sweep.  [default: one for each core]"
 )
+@click.option(
+    "--events", is_flag=True, help="The limiter, event by event: the run of --seed, or a --sweep of many."
+)
 @click.option("--markdown", is_flag=True, help="The table for a page.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 def command(
@@ -69,6 +73,7 @@ def command(
     plot: Path | None,
     count: int | None,
     jobs: int | None,
+    events: bool,
     markdown: bool,
     as_json: bool,
 ) -> None:
@@ -81,6 +86,8 @@ def command(
     """
     if listing:
         return _list()
+    if events:
+        return _events(count, 1 if seed is None else seed, jobs or os.cpu_count() or 1, as_json=as_json)
     if count is not None:
         return _sweep(count, seed or 1, jobs or os.cpu_count() or 1, as_json=as_json)
     changes = _changes(rate, work, least, most)
@@ -217,6 +224,18 @@ def _sweep(count: int, first: int, jobs: int, *, as_json: bool) -> None:
         json.dumps(_as_dict(found, first, jobs)) if as_json else "\n".join(_as_lines(found, first, jobs))
     )
     if found.broken:
+        sys.exit(_EXIT_BROKEN)
+
+
+def _events(count: int | None, seed: int, jobs: int, *, as_json: bool) -> None:
+    if count is None:
+        words, kept = one_run(seed, as_json=as_json)
+    else:
+        words, kept = many_runs(
+            seed, count, jobs, as_json=as_json, progress=lambda done: click.echo(done, err=True)
+        )
+    click.echo(words)
+    if not kept:
         sys.exit(_EXIT_BROKEN)
 
 

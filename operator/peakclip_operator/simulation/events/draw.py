@@ -56,7 +56,7 @@ def draw(seed: int) -> Conditions:
         latency=chance.choice((0.0001, 0.0003, 0.001, 0.003, *((0.01, 0.03) if rough else ()))),
         spike_chance=chance.choice((0.0, 0.002, 0.02)) if rough else 0.0,
         spike=chance.choice((0.01, 0.05, 0.3)),
-        lateness=chance.choice((0.0001, 0.0005, 0.002, *((0.01, 0.03) if rough else ()))),
+        lateness=chance.choice((0.0001, 0.002, 0.01, 0.02) if harm > 0.33 else (0.0001, 0.0005, 0.002)),
         stall_chance=chance.choice((0.0, 0.002, 0.02)) if rough else 0.0,
         stall=chance.choice((0.03, 0.1, 0.5)),
         drift=chance.choice((0.0, 20e-6, 100e-6)),
