@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
+from peakclip.errors import PeakclipError
 from peakclip.limiter import grid, limiter, pace
 from peakclip.limiter.cursor import Cursor, Verdict
 from peakclip.limiter.limiter import Limiter
@@ -149,7 +150,8 @@ class _AckFirst(ModelDrain):
 
 class _Hasty(_Stubborn):
     async def process(self, batch: Any, started_at: float) -> Result:
-        await ack_all(batch)
+        with contextlib.suppress(PeakclipError):
+            await ack_all(batch)
         result: Result = await self._pool.process(batch, self._limiter._now()[0])
         return result
 
