@@ -179,9 +179,8 @@ class Cursor:
             return Ticket(rate, timely)
         if full:
             return None
-        if (
-            ask.burn
-        ):  # in vain: the answer takes longer than a start may be late. Numbers of the next are ahead.
+        if ask.burn:
+            # In vain: the answer takes longer than a start may be late. The numbers of the next window are ahead.
             self._fronts[rate] = _Front(ask.window + 1, None)
         elif (value // ask.most - 1) % _BURN_EVERY == 0:
             self._fronts[rate].burn_at = now
