@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from click.testing import CliRunner
 
+from peakclip_operator.simulation.cli import command
 from peakclip_operator.simulation.partitions import _thrown, partitioned
 
 
@@ -17,6 +19,15 @@ def test_a_hundred_thousand_orders_over_sixteen_partitions() -> None:
     assert made.drain_seconds <= made.most_in_one / 1_000 + 2.0  # the fullest one decides
     assert made.drain_seconds >= made.optimum_seconds
     assert made.most_in_one > 6_250
+
+
+def test_the_command_tells_of_a_million() -> None:
+    result = CliRunner().invoke(command, ["--partitions", "16"])
+    assert result.exit_code == 0
+    assert result.output.startswith(
+        "1,000,000 orders within a second over 16 partitions, 64,000/s together\n"
+    )
+    assert "promises broken: 0" in result.output
 
 
 def test_every_order_falls_on_one_partition_and_all_alike() -> None:

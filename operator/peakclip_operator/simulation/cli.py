@@ -18,6 +18,7 @@ from peakclip_operator.simulation.arrivals import recorded
 from peakclip_operator.simulation.contenders import makers
 from peakclip_operator.simulation.events.telling import many_runs, one_run
 from peakclip_operator.simulation.measure import Score, score
+from peakclip_operator.simulation.partitions import MILLION, partitioned, told
 from peakclip_operator.simulation.peakclip import Peakclip
 from peakclip_operator.simulation.plot import draw
 from peakclip_operator.simulation.promises import Violation, violations
@@ -58,6 +59,11 @@ _DIR: Final = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--events", is_flag=True, help="The limiter, event by event: the run of --seed, or a --sweep of many."
 )
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 1000),
+    help="A million orders within a second, over so many queues side by side with --rate together.",
+)
 @click.option("--markdown", is_flag=True, help="The table for a page.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 def command(
@@ -74,6 +80,7 @@ def command(
     count: int | None,
     jobs: int | None,
     events: bool,
+    partitions: int | None,
     markdown: bool,
     as_json: bool,
 ) -> None:
@@ -86,6 +93,8 @@ def command(
     """
     if listing:
         return _list()
+    if partitions is not None:
+        return click.echo(told(partitioned(MILLION, partitions, rate or 64_000.0, seed=seed or 1)))
     if events:
         return _events(count, 1 if seed is None else seed, jobs or os.cpu_count() or 1, as_json=as_json)
     if count is not None:

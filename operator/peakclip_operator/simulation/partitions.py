@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from typing import Final
 
 from peakclip_operator.simulation.arrivals import flash
 from peakclip_operator.simulation.database import Database
@@ -18,6 +19,7 @@ from peakclip_operator.simulation.promises import violations
 from peakclip_operator.simulation.run import run
 from peakclip_operator.simulation.scenario import Scenario
 
+MILLION: Final = 1_000_000
 _BURST_AT = 5
 _SLACK_SECONDS = 60
 
@@ -72,6 +74,19 @@ def partitioned(orders: int, partitions: int, limit_per_second: float, *, seed: 
         worst_second=max(map(sum, zip(*([row.started for row in one.rows] for one in runs), strict=True))),
         most_workers=sum(one.most_workers for one in scores),
         broken=sum(len(violations(one)) for one in runs),
+    )
+
+
+def told(made: Partitioned) -> str:
+    """In a few lines."""
+    mean = made.orders / made.partitions
+    return (
+        f"{made.orders:,} orders within a second over {made.partitions} partitions, {made.limit_per_second:,.0f}/s"
+        f" together\n"
+        f"fullest: {made.most_in_one:,} orders ({made.most_in_one / mean - 1:+.1%})\n"
+        f"drained after {made.drain_seconds:.1f} s; all alike and every worker there at once:"
+        f" {made.optimum_seconds:.1f} s\n"
+        f"most in a second: {made.worst_second:,}; workers: {made.most_workers:,}; promises broken: {made.broken}"
     )
 
 
