@@ -73,8 +73,9 @@ def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) ->
         return Need(current, "paused", backlog=backlog, at_limit=at_limit and backlog)
     panic, arrival = _arrival(spec, waiting, backlog, rates)
     demand = _demand(spec, waiting, arrival, present.start_seconds)
-    # Without a history of arrivals (after a start or a gap) a backlog may be the beginning of a burst.
-    at_limit = backlog and (at_limit or demand is None or demand >= limit)
+    # Without a history of arrivals (after a start or a gap) a long backlog may be the beginning of a burst.
+    calls = waiting >= limit * _BACKLOG_SECONDS if demand is None else demand >= limit
+    at_limit = backlog and (at_limit or calls)
     if demand is None and not at_limit:
         first = min(spec.activation_replicas, ceiling) if lag.total and current == 0 else 0
         somebody = max(1 if lag.total else 0, first, min(current, ceiling))
@@ -148,11 +149,12 @@ def _arrival(spec: PoolSpec, waiting: int, backlog: bool, rates: Rates) -> tuple
     if not backlog and rates.seen_seconds < spec.panic_window_seconds / 2:
         return True, None
     if stable is not None and not backlog:
-        # Three standard deviations of what arrives by chance: at 0.4/s six seconds hold 0 to 7, and all of it is calm.
+        # Three standard deviations of what arrives by chance: at 0.4/s six seconds hold up to 7, and that is calm. Less
+        # than usual is believed sooner: after a burst the longer window shows it for a minute, and nobody is sent home
+        # for a quiet moment.
         chance = 3 * math.sqrt(stable / spec.panic_window_seconds)
         most = max(stable * spec.panic_threshold, stable + chance)
-        least = min(stable / spec.panic_threshold, stable - chance)
-        if short and least <= short <= most:
+        if stable / spec.panic_threshold <= short <= most:
             return False, stable
         return short > stable, short
     sudden = waiting > spec.rate_per_second * spec.forecast_window_seconds
