@@ -25,7 +25,7 @@ from peakclip_operator.ports import Telemetry, WorkerSample
 SILENT_SECONDS = 5.0  # a worker not heard for this long is gone
 LATE_SECONDS = 12.0  # after an outage of NATS a worker tells of its last ten seconds
 FORGET_SECONDS = 300.0  # what a process has done stays counted; that it was this one is forgotten
-REMEMBERED = 1000  # processes, at most
+REMEMBERED = 4000  # processes, at most: a pool has up to a thousand workers, and twice as many in an update
 _RECENT_SECONDS = 60.0
 _STRETCH_SECONDS = 5.0
 
@@ -62,7 +62,7 @@ class WorkersHeard:
         self._gone_ever = (0.0, 0.0)
         self._horizon = began  # who began before it may have been counted before
         self._measured = False  # somebody told of a database
-        self._counted = True  # nobody was silent about batches
+        self._uncounted_at = -math.inf  # when somebody was silent about batches
         self._most_at_once: int | None = None  # of the newest word: workers of a pool are alike
         self._starts = PoolStarts()
 
@@ -71,7 +71,8 @@ class WorkersHeard:
         key = (word.worker, word.pid, word.since)
         numbers = _numbers(word)
         self._measured |= _database(word) is not None
-        self._counted &= word.batches is not None
+        if word.batches is None:
+            self._uncounted_at = now
         known = self._known.get(key)
         if known is not None and word.since is None and _is_another(word, known.newest):
             self._fold(key)
@@ -101,9 +102,10 @@ class WorkersHeard:
         for key in [key for key, one in self._known.items() if abs(now - one.heard_at) > FORGET_SECONDS]:
             self._fold(key)
         totals = self._sum([self._gone, *(one.done() for one in self._known.values())])
+        counted = abs(now - self._uncounted_at) > LATE_SECONDS
         most = self._starts.most(now)
         return Telemetry(
-            totals=self._totals(totals),
+            totals=self._totals(totals, counted=counted),
             workers=self._living(now),
             starts_max_sliding_second=most,
             most_at_once=self._most_at_once,
@@ -133,14 +135,14 @@ class WorkersHeard:
             for name, one in found.items()
         ]
 
-    def _totals(self, done: _Numbers) -> Totals:
+    def _totals(self, done: _Numbers, *, counted: bool) -> Totals:
         finished, failed, busy, batches, calls, errors, wait, *took = done
         database = DatabaseTotals(int(calls), int(errors), wait, tuple(map(int, took)), DATABASE_BOUNDS)
         return Totals(
             finished=int(finished),
             failed=int(failed),
             busy_seconds=busy,
-            batches=int(batches) if self._counted else None,
+            batches=int(batches) if counted else None,
             database=database if self._measured else None,
         )
 

@@ -34,6 +34,7 @@ SOON_SECONDS: Final = (
 _PATIENCE_SECONDS: Final = 2.0
 _UNKNOWN_SECONDS: Final = 5.0  # a demand that is unknown for less is what it was
 _GONE_SECONDS: Final = 10.0  # who was not there for less is only late, as all are when an operator begins
+_FRESH_SECONDS: Final = 5.0  # what a loop said longer ago is not known any more
 _BACKLOG_SECONDS: Final = 1.0  # more than this much work at the present rate is a backlog
 
 _decoder = msgspec.json.Decoder(Ledger)
@@ -77,9 +78,9 @@ def member_of(spec: WorkerPoolSpec, namespace: str) -> Member | None:
 
 
 def demand_of(loop: ControlLoop) -> Demand:
-    """What the loop's last decision says that the pool could use."""
+    """What the loop's last decision says that the pool could use. One of a loop that stands still says nothing."""
     decision, status = loop.decision, loop.status
-    if decision is None or status is None:
+    if decision is None or status is None or not loop.spoke_within(_FRESH_SECONDS):
         return Demand(None)
     if loop.spec.paused:
         return Demand(0.0)

@@ -12,7 +12,7 @@ import structlog
 
 from peakclip.messages import PoolStatus
 from peakclip_operator.kept import KeptMemory
-from peakclip_operator.plan import Decision, Memory, Observation, PoolSpec, decide
+from peakclip_operator.plan import Decision, Fallback, Memory, Observation, PoolSpec, decide
 from peakclip_operator.ports import PaceReading, Ports, Telemetry, Workers, WorkerSample
 from peakclip_operator.report import Seen, export, pool_status
 
@@ -52,9 +52,18 @@ class ControlLoop:
         self.status: PoolStatus | None = None
 
     def wish(self, spec: PoolSpec) -> None:
-        """Another wish counts from the next tick on; the same one changes nothing, and the memory stays."""
-        if spec != self._wish:
-            self.spec = self._wish = spec
+        """Another wish counts from the next tick on; the same one changes nothing, and the memory stays. So does what
+        is read with the pace, until it is read again."""
+        if spec == self._wish:
+            return
+        live, self._wish = self.spec, spec
+        self.spec = replace(spec, batch=live.batch, share_per_second=live.share_per_second)
+        if spec.limit_per_second == live.limit_per_second:
+            self.spec = replace(self.spec, effective_per_second=live.effective_per_second)
+
+    def spoke_within(self, seconds: float) -> bool:
+        """Whether the last status is no older."""
+        return self.status is not None and 0 <= self._clock() - self.status.at <= seconds
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Ticks until `stopping` is set."""
@@ -109,17 +118,19 @@ class ControlLoop:
 
     def _decide(self, observation: Observation, now: float) -> Decision:
         """From the memory of the controller before, as soon as there is one."""
+        spec = self.spec
         if self._kept.is_missed(observation.lag is not None, now):
             observation = replace(observation, lag=None)
+            spec = replace(spec, fallback=Fallback())  # held, whatever is wished for a lag that is unknown
         recalled = self._kept.taken()
         if recalled is not None:
             try:
-                decision, self.memory = decide(self.spec, observation, recalled, now)
+                decision, self.memory = decide(spec, observation, recalled, now)
             except Exception as exc:  # noqa: BLE001 - it would fail again after each restart
                 log.warning("memory_begins_anew", pool=self._pool, error=repr(exc))
             else:
                 return decision
-        decision, self.memory = decide(self.spec, observation, self.memory, now)
+        decision, self.memory = decide(spec, observation, self.memory, now)
         return decision
 
     async def _remember(self, decision: Decision, now: float) -> None:

@@ -37,7 +37,9 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
     rates = _rates(spec, memory, now)
     present = _present(spec, observation, memory, rates, now)
     need = call_for(spec, observation.lag, rates, present)
-    drain = None if observation.lag is None else rates.drain  # an old one says nothing of now
+    # An old one says nothing of now, and one over half a second nothing at all.
+    whole = memory.counters.finished.covers_seconds >= 0.9 * spec.panic_window_seconds
+    drain = rates.drain if whole and observation.lag is not None else None
     speed = rates.per_worker / spec.batch
     scene = Scene(drain, rate, need.backlog, speed, observation.ready, present.start_seconds, now)
     unknown = _unknown(observation, memory, rates, now)
@@ -93,7 +95,7 @@ def _looked(spec: PoolSpec, observation: Observation, memory: Memory, now: float
         starts=memory.starts.observe(memory.replicas, observation.ready, now),
         level=memory.level.observe(spec, totals.database if totals else None, observation.lag, now),
         proven=found,
-        begun_at=begun_at,
+        begun_at=None if begun_at is None else min(begun_at, now),
         decided_at=now,
         # What lies ahead was before the clock was set back: until the clock is there again it would never grow old.
         on_pace_at=None if memory.on_pace_at is None else min(memory.on_pace_at, now),
@@ -142,11 +144,7 @@ def _present(spec: PoolSpec, observation: Observation, memory: Memory, rates: Ra
     if guessing:
         ceiling = max(ceiling, memory.proven or 0)
     ceiling = _between(spec.min_replicas, ceiling, spec.max_replicas)
-    useful = ceiling
-    if memory.level.rate is not None:
-        others = spec.share_per_second
-        well = spec.limit_per_second if others is None else min(spec.limit_per_second, others)
-        useful = max(ceiling, min(ceil_of(well / planned), spec.max_replicas))
+    useful = max(ceiling, min(ceil_of(spec.limit_per_second / planned), spec.max_replicas))
     learned, lag = memory.starts.seconds, observation.lag
     return Present(
         workers=_between(spec.min_replicas, before or 0, spec.max_replicas),
@@ -156,6 +154,7 @@ def _present(spec: PoolSpec, observation: Observation, memory: Memory, rates: Ra
         now=now,
         guessing=guessing,
         start_seconds=spec.start_seconds if learned is None else learned,
+        ready=observation.ready,
         stuck=0 if lag is None else memory.counters.stuck.messages(spec, lag, now),
     )
 

@@ -18,6 +18,8 @@ from peakclip_operator.plan.spec import PoolSpec
 
 ON_PACE = 0.98  # a drain below this share of R is short of it
 _LONGEST_STARTS = 5.0  # times the usual time: who has not come by then does not come soon
+_FEWEST = 30  # messages in the window of a drain that is to be compared
+_BATCHES = 3.0  # batches of one worker in it
 _SURE_SECONDS = 1.0  # telemetry and counters are this late
 
 
@@ -55,6 +57,8 @@ class Trials:
     """More workers than this were in vain."""
     until: float = 0.0
     """So long no other try."""
+    rate: float = 0.0
+    """R in force when they were."""
     block_seconds: float = 0.0
     """How long the last block was; 0: none in vain since one that helped."""
     full_since: float | None = None
@@ -84,9 +88,9 @@ class Trials:
         """Before the decision: what has become of the attempt."""
         if not spec.effect.enabled:
             return Trials()
+        trials = self._current(spec, scene)
         if not scene.backlog:
-            return self.interrupted()
-        trials = self
+            return trials.interrupted()
         if self.full_since is None:
             trials = replace(self, full_since=scene.now, speed=scene.speed)
         elif self.full_since > scene.now:
@@ -104,6 +108,15 @@ class Trials:
             return trials if scene.now < patience else replace(trials, attempt=None)
         return trials.judged(spec, attempt, scene.drain, scene.now)
 
+    def _current(self, spec: PoolSpec, scene: Scene) -> Trials:
+        """Without what a higher R, a long calm or a clock that was set back have made of no account."""
+        until = min(self.until, scene.now + self.block_seconds)
+        if self.most is not None and scene.rate > self.rate:
+            return replace(self, most=None, until=min(until, scene.now))
+        if not scene.backlog and scene.now - until > spec.effect.longest_block_seconds:
+            return replace(self, most=None, until=0.0, rate=0.0, block_seconds=0.0)
+        return self if until == self.until else replace(self, until=until)
+
     def judged(self, spec: PoolSpec, attempt: Attempt, drain: float, now: float) -> Trials:
         promised = min(attempt.rate, attempt.drain / attempt.before * attempt.after) - attempt.drain
         gained = drain - attempt.drain
@@ -111,7 +124,9 @@ class Trials:
             return Trials(full_since=self.full_since, speed=self.speed)
         doubled = max(spec.effect.block_seconds, 2 * self.block_seconds)
         block = min(spec.effect.longest_block_seconds, doubled)
-        return replace(self, attempt=None, most=attempt.before, until=now + block, block_seconds=block)
+        return replace(
+            self, attempt=None, most=attempt.before, until=now + block, rate=attempt.rate, block_seconds=block
+        )
 
     def decided(self, spec: PoolSpec, scene: Scene, before: int, after: int) -> Trials:
         """After the decision: a scale-up is an attempt if it is known what there was before it."""
@@ -121,7 +136,10 @@ class Trials:
             return self
         if self.attempt is not None:
             return replace(self, attempt=replace(self.attempt, at=scene.now, after=after))
-        full = self.full_since is not None and scene.now - self.full_since >= spec.panic_window_seconds
+        window = spec.panic_window_seconds
+        full = self.full_since is not None and scene.now - self.full_since >= window
         if not full or not before or scene.drain is None or scene.drain >= ON_PACE * scene.rate:
             return self
+        if scene.drain * window < _FEWEST or _BATCHES / scene.speed > window:
+            return self  # so few that chance decides, or so slow that a window holds none
         return replace(self, attempt=Attempt(scene.now, before, after, scene.drain, scene.rate))

@@ -15,7 +15,8 @@ from itertools import accumulate
 from peakclip_operator.plan.observation import DatabaseTotals, Lag
 from peakclip_operator.plan.spec import Health, PoolSpec
 
-_FEW_ERRORS = 2  # one alone, among others that went well, is bad luck
+_FEW = 2  # one alone, among others that went well, is bad luck
+_SILENT_SECONDS = 60.0
 _LEAST_PER_SECOND = 0.001  # what the limiter can count
 
 
@@ -29,6 +30,8 @@ class Reading:
     """Mean wait for a connection."""
     p95_seconds: float | None
     """None: no call was timed."""
+    slow: int = 0
+    """Calls that were certainly slower than is bearable."""
 
     @property
     def error_share(self) -> float:
@@ -50,6 +53,8 @@ class Level:
     """Of the last whole interval."""
     trouble: str | None = None
     """errors, wait or slow; None: well, or unknown."""
+    silent_since: float | None = None
+    """Since when nobody has told of the database."""
 
     def observe(self, spec: PoolSpec, totals: DatabaseTotals | None, lag: Lag | None, now: float) -> Level:
         """The level after this tick. Unknown changes nothing; an empty queue lets it rise, since nothing can suffer."""
@@ -58,11 +63,14 @@ class Level:
             return Level(limit, _found(spec) if self.limit is None else None, totals, now)
         if not health.enabled:
             return Level(limit)
+        silent = (
+            None if totals is not None else now if self.silent_since is None else min(self.silent_since, now)
+        )
         if self.since is None or now < self.since or _begins_anew(self.base, totals):
-            return replace(self, base=totals, since=now)
+            return replace(self, base=totals, since=now, silent_since=silent)
         if now - self.since < health.interval_seconds:
-            return self
-        reading = None if totals is None or self.base is None else read(self.base, totals)
+            return self if silent == self.silent_since else replace(self, silent_since=silent)
+        reading = None if totals is None or self.base is None else read(self.base, totals, health)
         trouble = None if reading is None else judge(health, reading)
         rate = self.rate
         if spec.paused:
@@ -70,13 +78,20 @@ class Level:
         elif trouble is not None:
             lowest = max(_LEAST_PER_SECOND, health.least_share * limit)
             rate = max(lowest, (limit if rate is None else rate) * health.decrease)
-        elif rate is not None and (reading is not None or (lag is not None and lag.total == 0)):
+        elif rate is not None and (reading is not None or _nobody_suffers(lag, silent, now)):
             raised = rate + health.increase * limit
             rate = None if raised >= limit else raised
-        return Level(limit, rate, totals, now, reading or self.reading, trouble)
+        return Level(limit, rate, totals, now, reading or self.reading, trouble, silent)
 
 
-def read(before: DatabaseTotals, after: DatabaseTotals) -> Reading | None:
+def _nobody_suffers(lag: Lag | None, silent_since: float | None, now: float) -> bool:
+    """Nothing is to be done, or those who work have long told nothing: they were replaced by others who never do."""
+    if lag is not None and lag.total == 0:
+        return True
+    return silent_since is not None and now - silent_since >= _SILENT_SECONDS
+
+
+def read(before: DatabaseTotals, after: DatabaseTotals, health: Health) -> Reading | None:
     """None without a call in between."""
     calls = after.calls - before.calls
     if calls == 0:
@@ -87,17 +102,19 @@ def read(before: DatabaseTotals, after: DatabaseTotals) -> Reading | None:
         errors=after.errors - before.errors,
         wait_seconds=(after.wait_seconds - before.wait_seconds) / calls,
         p95_seconds=percentile(counts, after.bounds, 0.95),
+        slow=sum(counts[bisect_left(after.bounds, health.most_p95_seconds) + 1 :]),
     )
 
 
 def judge(health: Health, reading: Reading) -> str | None:
     """What is wrong, if anything."""
-    enough = reading.errors >= _FEW_ERRORS or reading.errors == reading.calls
+    enough = reading.errors >= _FEW or reading.errors == reading.calls
     if enough and reading.error_share > health.most_error_share:
         return "errors"
-    if reading.wait_seconds > health.most_wait_seconds:
+    if reading.calls >= _FEW and reading.wait_seconds > health.most_wait_seconds:
         return "wait"
-    if reading.p95_seconds is not None and reading.p95_seconds > health.most_p95_seconds:
+    slow = reading.p95_seconds is not None and reading.p95_seconds > health.most_p95_seconds
+    if slow and reading.slow >= _FEW:
         return "slow"
     return None
 
@@ -118,8 +135,9 @@ def percentile(counts: Sequence[int], bounds: tuple[float, ...], share: float) -
 
 def _found(spec: PoolSpec) -> float | None:
     """What an earlier controller had lowered the rate to: a new one goes on from there."""
-    effective = spec.effective_per_second
-    lowered = bool(effective) and spec.rate_per_second < spec.limit_per_second
+    effective, share = spec.effective_per_second, spec.share_per_second
+    whole = spec.limit_per_second if share is None else min(spec.limit_per_second, share)
+    lowered = bool(effective) and spec.rate_per_second < whole
     return effective if lowered and not spec.paused else None
 
 

@@ -219,9 +219,12 @@ def _noise(total: int, given: int) -> int:
 def _peaks(seen: tuple[tuple[float, int], ...], lane: Lane, now: float) -> tuple[tuple[float, int], ...]:
     """What the lane could use, now and as long as it counts; the first is the highest."""
     demand = _milli(lane.limit if lane.demand is None else min(lane.demand, lane.limit))
-    earliest = float("-inf") if lane.backlog else now - HOLD_SECONDS
-    kept = ((min(at, now), rate) for at, rate in seen if rate > demand and at > earliest)
-    return (*kept, (now, demand))
+    higher = [(min(at, now), rate) for at, rate in seen if rate > demand]
+    fresh = [one for one in higher if one[0] > now - HOLD_SECONDS]
+    kept = (
+        higher[:1] if lane.backlog and higher[:1] != fresh[:1] else []
+    )  # the highest counts until it is gone
+    return (*kept, *fresh, (now, demand))
 
 
 def _part(lane: Lane, peaks: tuple[tuple[float, int], ...] | None) -> _Part:

@@ -34,12 +34,14 @@ class Present:
     workers: int
     ceiling: int
     useful: int
-    """The ceiling if the database were well: workers up to here are kept for the time when it is again."""
+    """The ceiling if all of R were in force: workers up to here are kept for the time when it is again."""
     memory: Memory
     now: float
     guessing: bool
     """The rate of a worker is not what was measured but the first guess."""
     start_seconds: float
+    ready: int | None
+    """Workers that work; None is unknown."""
     stuck: int
     """Of the messages in flight, those that call for nobody more."""
 
@@ -73,8 +75,10 @@ def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) ->
         return Need(current, "paused", backlog=backlog, at_limit=at_limit and backlog)
     panic, arrival = _arrival(spec, waiting, backlog, rates)
     demand = _demand(spec, waiting, arrival, present.start_seconds)
-    # Without a history of arrivals (after a start or a gap) a long backlog may be the beginning of a burst.
-    calls = waiting >= limit * _BACKLOG_SECONDS if demand is None else demand >= limit
+    # Without a history of arrivals (after a start or a gap) a long backlog may be the beginning of a burst, unless
+    # somebody had a reason for more workers than the fewest.
+    burst = waiting >= limit * _BACKLOG_SECONDS and current <= spec.min_replicas
+    calls = burst if demand is None else demand >= limit
     at_limit = backlog and (at_limit or calls)
     if demand is None and not at_limit:
         first = min(spec.activation_replicas, ceiling) if lag.total and current == 0 else 0
@@ -95,7 +99,7 @@ def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) ->
     if current < workers and exact <= current * (1 + spec.tolerance):
         workers = current
         bounds.append(("tolerance", current))
-    if backlog and workers <= current and _falls_short(spec, present.memory, present.now):
+    if backlog and workers <= current and _falls_short(spec, present):
         bound("shortfall", current + 1)
         if present.guessing and rates.drain:
             # Workers that tell nothing of themselves: the ceiling is a guess, too.
@@ -111,14 +115,17 @@ def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) ->
     return Need(workers, binding, backlog, at_limit, panic, arrival, demand, want, beyond, tuple(bounds))
 
 
-def _falls_short(spec: PoolSpec, memory: Memory, now: float) -> bool:
+def _falls_short(spec: PoolSpec, present: Present) -> bool:
     """These workers have long had enough to do and did too little of it, whatever their rate promises.
 
     What a worker does between two batches is in no busy second. One more at a time, and the ceiling holds.
-    Twice the window: a moment's loss, seen through one window, is over by then.
+    Twice the window: a moment's loss, seen through one window, is over by then. Where not all of them are there, one
+    more would not come either.
     """
-    since = memory.on_pace_at
-    return since is not None and now - since > 2 * spec.panic_window_seconds
+    since = present.memory.on_pace_at
+    if since is None or (present.ready is not None and present.ready < present.workers):
+        return False
+    return present.now - since > 2 * spec.panic_window_seconds
 
 
 def is_behind(spec: PoolSpec, lag: Lag | None, need: Need, rates: Rates) -> bool:
@@ -140,13 +147,16 @@ def _arrival(spec: PoolSpec, waiting: int, backlog: bool, rates: Rates) -> tuple
     far less, when something waits, or when the longer one has not been seen yet. A burst that has just begun looks
     three times smaller over six seconds than over two. Those count, too, once more waits than R does within them.
     Worked number: 230 orders in the first second are 38/s over 6 s, for three workers; over 2 s they are 115/s, and
-    call for all that R = 100 needs. Where nothing waits there is time to see half of the shorter window first: after a
-    start or a gap one noisy second would add workers.
+    call for all that R = 100 needs. Where little waits there is time to see two seconds, and where nothing does three:
+    after a start or a gap one noisy second would add workers.
     """
     stable, short = rates.stable_arrival, rates.arrival
     if short is None or rates.recent_arrival is None:
         return True, short
-    if not backlog and rates.seen_seconds < spec.panic_window_seconds / 2:
+    long = waiting >= spec.rate_per_second * _BACKLOG_SECONDS
+    if not long and rates.seen_seconds < (
+        spec.forecast_window_seconds if backlog else spec.panic_window_seconds / 2
+    ):
         return True, None
     if stable is not None and not backlog:
         # Three standard deviations of what arrives by chance: at 0.4/s six seconds hold up to 7, and that is calm. Less

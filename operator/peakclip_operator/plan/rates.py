@@ -43,7 +43,7 @@ class Work:
         """What was done while the size of the batches changed is left out, since nobody knows in which size. So are
         batches that were not full: they take as long as full ones, and workers who find little to do would look slow,
         call for company and find even less."""
-        settled_at = self.settled_at
+        settled_at = min(self.settled_at, now + _SETTLE_SECONDS)
         if self.batch not in (None, spec.batch):
             settled_at = now + _SETTLE_SECONDS
         before = self.seen or totals

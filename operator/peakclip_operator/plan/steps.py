@@ -47,7 +47,7 @@ def overruled(
         return None
     present = observation.replicas if memory.replicas is None else memory.replicas
     least = present if fallback.policy == "Floor" else 0
-    return max(least, fallback.replicas), "LagUnknown", "fallback"
+    return min(spec.max_replicas, max(least, fallback.replicas)), "LagUnknown", "fallback"
 
 
 def stabilize(

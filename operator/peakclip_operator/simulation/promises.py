@@ -169,10 +169,12 @@ def _restart(run: Run) -> list[Violation]:
         useful = ceil(min(run.rate_at(back), scenario.limit_at(back)) / (one * spec.utilization) - 1e-9)
         if not restart.memory_kept and min(wanted) < min(before, useful):
             found.append(Violation("restart", back, f"{before} -> {min(wanted)} workers after a restart"))
-        if not restart.memory_kept:
-            one = min(one, scenario.batch / scenario.prior_work_seconds)  # all that is known at first
+        one = min(
+            one, scenario.batch / scenario.prior_work_seconds
+        )  # all that is known where little was seen
         called_for = ceil(_most_arrivals(run, looks[-1][0]) * (1 + spec.spare) / spec.utilization / one)
-        waiting = max(run.waiting[int(back / run.step_seconds) : round(looks[-1][0] / run.step_seconds)])
+        until = round(looks[-1][0] / run.step_seconds) + 1
+        waiting = max(run.waiting[int(back / run.step_seconds) : until])
         if max(wanted) > max(before, called_for) + 1 and waiting < scenario.limit_at(back):
             found.append(Violation("restart", back, f"{before} -> {max(wanted)} workers after a restart"))
     return found

@@ -108,9 +108,20 @@ def test_a_backlog_that_called_for_r_gets_r_when_r_rises_in_the_middle() -> None
 
 def test_r_halved_under_load_lowers_the_number_at_once() -> None:
     before, memory = burst()
-    after, _ = decide(replace(SPEC, share_per_second=50), seen(9_950, stored=10_000), memory, 20.5)
+    after, _ = decide(replace(SPEC, limit_per_second=50), seen(9_950, stored=10_000), memory, 20.5)
     assert after.replicas < before.replicas
     assert after.rate == 50
+
+
+@pytest.mark.parametrize("held", ["share_per_second", "effective_per_second"])
+def test_a_rate_that_is_lower_for_a_while_sends_nobody_home_at_once(held: str) -> None:
+    """A share moves, a database recovers: the usual minute lies between."""
+    before, memory = burst()
+    if held == "effective_per_second":
+        memory = replace(memory, level=replace(memory.level, rate=50.0))
+    spec = replace(SPEC, share_per_second=50) if held == "share_per_second" else SPEC
+    after, _ = decide(spec, seen(9_950, stored=10_000), memory, 20.5)
+    assert (after.rate, after.replicas, after.ceiling) == (50, before.replicas, 4)
 
 
 def test_workers_are_given_back_after_the_stabilization_and_not_before() -> None:

@@ -150,3 +150,29 @@ def test_where_they_help_they_are_never_blocked() -> None:
     pool.seconds(1, 20_000)
     assert set(pool.seconds(120)[20:]) <= {6, 7}
     assert pool.memory.trials.most is None
+
+
+def test_a_few_slow_messages_say_nothing() -> None:
+    """At R = 2 six seconds hold a dozen at most, and work of 20 s none: chance would decide."""
+    full = Trials(full_since=50.0, speed=1.0)
+    assert full.decided(SPEC, scene(100.0, 4.9), 6, 10).attempt is None
+    assert full.decided(SPEC, scene(100.0, 5.0), 6, 10).attempt is not None
+    assert full.decided(SPEC, scene(100.0, 60.0, speed=0.49), 6, 10).attempt is None
+    assert full.decided(SPEC, scene(100.0, 60.0, speed=0.5), 6, 10).attempt is not None
+
+
+def test_a_higher_r_ends_the_block_and_a_long_calm_is_forgotten() -> None:
+    blocked = TRIED.seen(SPEC, scene(108.0, 62.0))
+    assert blocked.seen(SPEC, scene(110.0, 62.0, rate=80.0)).bound(110.0) == ("ineffective", 6)
+    risen = blocked.seen(SPEC, scene(110.0, 62.0, rate=101.0))
+    assert (risen.bound(110.0), risen.block_seconds) == (None, 60.0)
+    calm = blocked.seen(SPEC, scene(168.0 + 900.0, 0.0, backlog=False))
+    assert calm.block_seconds == 60.0
+    assert calm.seen(SPEC, scene(168.1 + 900.0, 0.0, backlog=False)) == Trials()
+
+
+def test_a_clock_that_is_set_back_makes_no_block_longer() -> None:
+    blocked = TRIED.seen(SPEC, scene(4_000.0, 62.0))
+    assert blocked.until == 4_060.0
+    back = blocked.seen(SPEC, scene(400.0, 62.0))
+    assert back.until == 460.0

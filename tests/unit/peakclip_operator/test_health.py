@@ -96,6 +96,37 @@ def test_one_error_among_many_calls_or_alone_at_a_slow_rate_is_told_apart() -> N
     assert judge(Health(), Reading(100, 6, 0.0, None)) == "errors"
 
 
+def test_one_slow_call_alone_is_bad_luck() -> None:
+    assert judge(Health(), Reading(1, 0, 0.0, 1.2, slow=1)) is None
+    assert judge(Health(), Reading(10, 0, 0.0, 5.5, slow=1)) is None
+    assert judge(Health(), Reading(10, 0, 0.0, 5.5, slow=2)) == "slow"
+    assert judge(Health(), Reading(100, 0, 0.0, 0.9, slow=4)) is None
+    assert judge(Health(), Reading(1, 0, 9.0, None)) is None
+    assert judge(Health(), Reading(2, 0, 9.0, None)) == "wait"
+    before = DatabaseTotals(0, 0, 0.0, (0, 0, 0, 0, 0), BOUNDS)
+    after = DatabaseTotals(12, 0, 0.0, (1, 2, 4, 3, 2), BOUNDS)
+    reading = read(before, after, Health(most_p95_seconds=1.0))
+    assert reading is not None
+    assert reading.slow == 5  # above one second; what is in the bucket that ends there is not
+
+
+def test_who_tells_nothing_for_a_minute_suffers_no_longer() -> None:
+    """The workers that told of the database were replaced by others that never do."""
+    level, rates = Level(100.0, 70.0, totals(500), 105.0), []
+    for second in range(100):
+        level = level.observe(SPEC, None, BUSY, 105.0 + second)
+        rates.append(level.rate)
+    assert rates[59] == 70.0
+    assert rates[60] == 75.0
+    assert (rates[80], rates[85]) == (95.0, None)
+
+
+def test_a_share_is_not_what_an_earlier_controller_lowered() -> None:
+    spec = replace(SPEC, effective_per_second=20, share_per_second=20)
+    assert Level().observe(spec, None, BUSY, 0.0).rate is None
+    assert Level().observe(replace(spec, effective_per_second=10), None, BUSY, 0.0).rate == 10
+
+
 def test_another_r_is_in_force_as_it_stands() -> None:
     database = Database()
     database.seconds(6, errors=50)
@@ -147,10 +178,10 @@ def test_a_clock_that_is_set_back_begins_the_interval_anew() -> None:
 def test_reading_is_what_was_between() -> None:
     before = DatabaseTotals(100, 1, 5.0, (90, 10, 0, 0, 0), BOUNDS)
     after = DatabaseTotals(300, 21, 25.0, (190, 110, 0, 0, 0), BOUNDS)
-    assert read(before, after) == Reading(200, 20, 0.1, pytest.approx(0.091))
-    assert read(after, after) is None
+    assert read(before, after, Health()) == Reading(200, 20, 0.1, pytest.approx(0.091))
+    assert read(after, after, Health()) is None
     one = DatabaseTotals(101, 2, 5.5, (91, 10, 0, 0, 0), BOUNDS)
-    assert read(before, one) == Reading(1, 1, 0.5, pytest.approx(0.0095))
+    assert read(before, one, Health()) == Reading(1, 1, 0.5, pytest.approx(0.0095))
 
 
 def test_one_word_of_the_database_is_no_reading() -> None:

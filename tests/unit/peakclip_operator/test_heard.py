@@ -166,7 +166,10 @@ def test_batches_are_known_when_everybody_tells_of_them() -> None:
     told = [(1_001.0, word(name, 40, age=1.0, number=1, batches=9)) for name in "ab"]
     assert heard(*told).report(1_001.0).totals.batches == 18
     silent = (1_001.0, word("c", 40, age=1.0, number=1))
-    assert heard(*told, silent).report(1_001.0).totals.batches is None
+    found = heard(*told, silent)
+    assert found.report(1_001.0).totals.batches is None
+    assert found.report(1_001.0 + LATE_SECONDS).totals.batches is None
+    assert found.report(1_001.1 + LATE_SECONDS).totals.batches == 18  # it has been replaced
 
 
 def test_how_much_a_worker_takes_together_is_remembered_when_all_are_gone() -> None:
@@ -179,7 +182,7 @@ def test_the_names_of_the_dead_do_not_grow_without_end() -> None:
     for number in range(3 * REMEMBERED):
         starts = ((1_000.0 + number / 100, 1),)
         found.hear(word(f"w{number}", 1, age=0.5, number=1, starts=starts), 1_000.5 + number / 100)
-    report = found.report(1_030.5)
+    report = found.report(1_000.5 + 3 * REMEMBERED / 100)
     assert (report.totals.finished, report.finished_ever) == (3 * REMEMBERED, 3 * REMEMBERED)
     assert len(found._known) <= REMEMBERED
     assert len(found._starts._recent) <= 100 * LATE_SECONDS + 1
