@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from peakclip_operator.memory import decode, encode
 from peakclip_operator.plan import Decision, Memory, Observation, decide
 from peakclip_operator.simulation.autoscalers import Seen
 from peakclip_operator.simulation.scenario import Scenario
@@ -28,9 +29,12 @@ class Peakclip:
     def rate_per_second(self) -> float:
         return self._rate
 
-    def forget(self) -> None:
-        """Another process takes over, and all it knows is the wish and the rate in force."""
-        self._memory = Memory()
+    def begin_anew(self, now: float, *, kept: bool) -> None:
+        """Another process takes over: with the memory as it is kept, or with nothing but the wish and the rate in
+        force."""
+        self._memory = (
+            Memory() if not kept else decode(encode(self._memory, "", _EPOCH + now), "", _EPOCH + now)[0]
+        )
 
     def look(self, seen: Seen, now: float) -> int | None:
         observation = Observation(

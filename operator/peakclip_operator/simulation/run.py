@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peakclip_operator.simulation.autoscalers import Autoscaler, Paces
+from peakclip_operator.simulation.peakclip import Peakclip
 from peakclip_operator.simulation.row import Row
 from peakclip_operator.simulation.scenario import Restart, Scenario
 from peakclip_operator.simulation.world import World
@@ -85,9 +86,7 @@ def run(
 
 
 def _restarted(autoscaler: Autoscaler, world: World, restart: Restart) -> None:
-    if restart.memory_kept:
-        return
-    forget = getattr(autoscaler, "forget", None)
-    if forget is not None:
-        forget()
+    """Another process takes over. It hears of the workers anew, whatever was kept of the memory."""
+    if isinstance(autoscaler, Peakclip):
+        autoscaler.begin_anew(restart.at, kept=restart.memory_kept)
         world.forget_telemetry()
