@@ -52,8 +52,6 @@ class Need:
     binding: str
     backlog: bool
     at_limit: bool
-    panic: bool = False
-    """The arrivals of the shorter windows count."""
     arrival: float | None = None
     """The arrivals that count."""
     demand: float | None = None
@@ -73,7 +71,7 @@ def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) ->
     backlog = waiting - lag.in_flight >= max(1.0, able * _BACKLOG_SECONDS)
     if spec.paused:
         return Need(current, "paused", backlog=backlog, at_limit=at_limit and backlog)
-    panic, arrival = _arrival(spec, waiting, backlog, rates)
+    arrival = _arrival(spec, waiting, backlog, rates)
     demand = _demand(spec, waiting, arrival, present.start_seconds)
     # Without a history of arrivals (after a start or a gap) a long backlog may be the beginning of a burst, unless
     # somebody had a reason for more workers than the fewest.
@@ -112,7 +110,7 @@ def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) ->
         bound("maximum" if beyond else "ceiling", ceiling)
     if workers < spec.min_replicas:
         bound("minimum", spec.min_replicas)
-    return Need(workers, binding, backlog, at_limit, panic, arrival, demand, want, beyond, tuple(bounds))
+    return Need(workers, binding, backlog, at_limit, arrival, demand, want, beyond, tuple(bounds))
 
 
 def _falls_short(spec: PoolSpec, present: Present) -> bool:
@@ -140,8 +138,8 @@ def is_behind(spec: PoolSpec, lag: Lag | None, need: Need, rates: Rates) -> bool
     return rates.drain < ON_PACE * goal
 
 
-def _arrival(spec: PoolSpec, waiting: int, backlog: bool, rates: Rates) -> tuple[bool, float | None]:
-    """Whether the pool panics, and the arrivals that it goes by.
+def _arrival(spec: PoolSpec, waiting: int, backlog: bool, rates: Rates) -> float | None:
+    """The arrivals that the pool goes by.
 
     A calm pool goes by the longer window, which noise moves little. The shorter one counts when it shows far more or
     far less, when something waits, or when the longer one has not been seen yet. A burst that has just begun looks
@@ -152,12 +150,12 @@ def _arrival(spec: PoolSpec, waiting: int, backlog: bool, rates: Rates) -> tuple
     """
     stable, short = rates.stable_arrival, rates.arrival
     if short is None or rates.recent_arrival is None:
-        return True, short
+        return short
     long = waiting >= spec.rate_per_second * _BACKLOG_SECONDS
     if not long and rates.seen_seconds < (
         spec.forecast_window_seconds if backlog else spec.panic_window_seconds / 2
     ):
-        return True, None
+        return None
     if stable is not None and not backlog:
         # Three standard deviations of what arrives by chance: at 0.4/s six seconds hold up to 7, and that is calm. Less
         # than usual is believed sooner: after a burst the longer window shows it for a minute, and nobody is sent home
@@ -165,10 +163,10 @@ def _arrival(spec: PoolSpec, waiting: int, backlog: bool, rates: Rates) -> tuple
         chance = 3 * math.sqrt(stable / spec.panic_window_seconds)
         most = max(stable * spec.panic_threshold, stable + chance)
         if stable / spec.panic_threshold <= short <= most:
-            return False, stable
-        return short > stable, short
+            return stable
+        return short
     sudden = waiting > spec.rate_per_second * spec.forecast_window_seconds
-    return True, max(short, rates.recent_arrival) if sudden else short
+    return max(short, rates.recent_arrival) if sudden else short
 
 
 def _demand(spec: PoolSpec, waiting: int, arrival: float | None, start_seconds: float) -> float | None:

@@ -176,3 +176,21 @@ def test_a_clock_that_is_set_back_makes_no_block_longer() -> None:
     assert blocked.until == 4_060.0
     back = blocked.seen(SPEC, scene(400.0, 62.0))
     assert back.until == 460.0
+
+
+def test_in_the_first_moments_nobody_is_slower_than_at_the_beginning() -> None:
+    begun = Trials().seen(SPEC, scene(100.0, speed=22.0))
+    assert (begun.full_since, begun.speed) == (100.0, 22.0)
+    assert begun.seen(SPEC, scene(101.0, speed=9.0)).speed == 22.0
+    assert begun.least_speed(SPEC, 105.9) == 22.0
+    assert begun.least_speed(SPEC, 106.0) == 0.0
+    assert Trials().least_speed(SPEC, 100.0) == 0.0
+    assert begun.least_speed(replace(SPEC, effect=Effect(enabled=False)), 101.0) == 0.0
+    helped = replace(TRIED, speed=22.0).seen(SPEC, scene(108.0, 90.0))
+    assert (helped.attempt, helped.speed) == (None, 22.0)
+
+
+def test_a_clock_that_is_set_back_begins_the_backlog_anew() -> None:
+    trials = Trials(full_since=500.0, speed=22.0).seen(SPEC, scene(100.0))
+    assert (trials.full_since, trials.speed) == (100.0, 22.0)
+    assert replace(TRIED, speed=5.0).interrupted() == Trials()
