@@ -191,7 +191,8 @@ def test_more_than_the_maximum_is_told_beyond_the_tolerance(per_worker: float, n
 def test_short_of_it_for_long_is_one_more() -> None:
     def after(seconds: float, **present: Any) -> Need:
         memory = Memory(at_limit=True, on_pace_at=100.0 - seconds)
-        return need(lag(5_000), rates={"per_worker": 24.0}, **{"workers": 5, "ready": None, "memory": memory, **present})
+        who = {"workers": 5, "ready": None, "memory": memory, **present}
+        return need(lag(5_000), rates={"per_worker": 24.0}, **who)
 
     assert after(12.0).bounds == (("limit", 5),)
     assert after(12.1).bounds == (("limit", 5), ("shortfall", 6))
