@@ -26,7 +26,7 @@ from benchmarks.probes import Cost, Watch, calibrate
 from peakclip import ingest, messages, telemetry
 from peakclip.jetstream import JetStream
 from peakclip.service import Service, run_service
-from peakclip_api import accept, auth, express, line, main, sales
+from peakclip_api import accept, auth, express, line, main, sales, wait
 from peakclip_api.settings import ApiSettings
 
 # (stage, where the name is looked up, names): in the words of the table.
@@ -58,7 +58,8 @@ STAGES: Final[tuple[tuple[str, Any, tuple[str, ...]], ...]] = (
     (SALE, sales.Sales, ("remembered",)),
     (SALE, accept, ("check_window",)),
     (SALE, line.Line, ("bought",)),
-    (BOOKKEEPING, accept.Acceptor, ("begin", "finish", "_put_in_line", "_landed", "eta_seconds")),
+    (BOOKKEEPING, accept.Acceptor, ("begin", "finish", "_put_in_line", "_landed")),
+    (BOOKKEEPING, wait.Wait, ("seconds", "check")),
     (METRICS, Histogram, ("observe",)),
     (METRICS, telemetry.Gathered, ("write",)),
     (GROUP, ingest.Intake, ("submit", "_commit_groups", "_commit", "_reserve", "_store")),
