@@ -190,15 +190,14 @@ def _number(spec: PoolSpec, observation: Observation, need: Need, present: Prese
 
 def _begins(spec: PoolSpec, observation: Observation, present: Present) -> bool:
     """A controller without a memory finds more workers than the fewest: somebody had a reason for them. Until it has
-    seen what one of them does, it leaves them alone; so its own restart is never a step."""
+    seen for some seconds what one of them does, it leaves them alone; so its own restart is never a step."""
     memory, found = present.memory, observation.replicas
     return (
         memory.begun_at is not None
         and found is not None
         and found == memory.proven
         and spec.min_replicas < found <= spec.max_replicas
-        and present.now - memory.begun_at < spec.worker_window_seconds
-        and memory.counters.speed.value is None
+        and present.now - memory.begun_at < spec.worker_settle_seconds
         and not spec.paused
     )
 
