@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from itertools import accumulate
 from math import ceil
+from statistics import median
 from typing import NamedTuple
 
 from peakclip.limiter.grid import bound
@@ -20,6 +21,7 @@ _SEES_SECONDS = (
     8.0  # the windows of the plan: an arrival, and a worker that became slower, are seen within this
 )
 _ARRIVAL_SECONDS = 2
+_FEW = 5  # arrivals that scatter by as much as they are
 _RESTART_SECONDS = 2.0  # a new controller's first looks
 
 
@@ -135,14 +137,21 @@ def grace(run: Run) -> float:
 
 def _oscillation(run: Run) -> list[Violation]:
     """One change of direction for all that the scenario has in store (`turns`), and one in two stabilization times,
-    since arrivals scatter: nobody is given back sooner, so that twice as many are possible."""
+    since arrivals scatter: nobody is given back sooner, so that four times as many are possible. Where a stabilization
+    time brings a few orders only, each of them is a step by itself, and one in each is allowed."""
     scenario = run.scenario
-    allowed = scenario.turns + int(scenario.seconds / (2 * scenario.stabilization_seconds))
+    times = scenario.seconds / scenario.stabilization_seconds
+    allowed = scenario.turns + int(times if _are_few(run) else times / 2)
     count = reversals(scale_changes(run))
     if count <= allowed:
         return []
     at = next(at for at, before, wanted, _ in reversed(run.looks) if wanted not in (None, before))
     return [Violation("oscillation", at, f"{count} changes of direction, and {allowed} are allowed")]
+
+
+def _are_few(run: Run) -> bool:
+    width = round(run.scenario.stabilization_seconds / run.step_seconds)
+    return median(sum(run.arrivals[at : at + width]) for at in range(0, len(run.arrivals), width)) < _FEW
 
 
 def _unknown(run: Run) -> list[Violation]:
