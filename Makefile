@@ -77,6 +77,10 @@ simulate: $(READY) ## the autoscaler against others in simulated scenarios, then
 	$(BIN)/peakclip simulate --sweep $(RUNS)
 	$(BIN)/peakclip simulate --events --sweep $(EVENT_RUNS)
 
+.PHONY: mutation
+mutation: $(READY) ## plant faults in the plan and the limiter, and count those that no test notices (hours; ARGS="plan.steps")
+	scripts/mutation $(ARGS)
+
 COMPILE := UV_SYSTEM_CERTS=1 $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock' --quiet
 # What goes into which image. Their locks take every version from requirements.lock.
@@ -109,6 +113,7 @@ lock: $(READY) ## bring requirements.lock and those of the images up to date wit
 	$(IMAGE) pyproject.toml --extra operator --output-file requirements/operator.lock
 	$(IMAGE) --group build --output-file requirements/build.lock
 	$(IMAGE) --group dev --output-file requirements/dev.lock
+	$(IMAGE) pyproject.toml --all-extras --group test --group mutation --output-file requirements/mutation.lock
 
 .PHONY: clean
 clean: ## remove .venv and every cache; data folders stay

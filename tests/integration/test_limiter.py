@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from peakclip import streams, topology
-from peakclip.errors import SettingsError
 from peakclip.jetstream import JetStream
 from peakclip.limiter.limiter import Limiter, Start
-from peakclip.limiter.pace import FENCE_SECONDS, read_pace, set_pace
+from peakclip.limiter.pace import FENCE_SECONDS, set_pace
 from peakclip.limiter.sliding import SlidingSecond
 
 pytestmark = pytest.mark.integration
@@ -285,45 +284,3 @@ async def test_acquires_of_one_worker_wait_in_turn(js: JetStream) -> None:
     looking.cancel()
     assert [start.count for start in starts] == [1] * 20
     assert starts[-1].at - starts[0].at >= 0.38 - 0.05  # 19 slots of 20 ms, the first may have been late
-
-
-async def test_set_pace_is_compare_and_set(js: JetStream) -> None:
-    await set_pace(js, POOL, limit_per_second=100)
-    rates = [float(rate) for rate in range(101, 109)]
-    await asyncio.gather(*(set_pace(js, POOL, limit_per_second=rate) for rate in rates))
-    found = await read_pace(js, POOL)
-    assert found is not None
-    pace, _ = found
-    # Nobody's change was lost: each has its step, in the order in which they were written.
-    assert sorted(step.rate_per_second for step in pace.steps) == [100.0, *rates]
-    assert pace.steps[-1].rate_per_second == pace.limit_per_second
-
-
-async def test_set_pace_on_a_server_without_tickets_makes_them(js: JetStream) -> None:
-    await js._api(f"STREAM.DELETE.{topology.TICKETS}")
-    pace = await set_pace(js, POOL, limit_per_second=100)
-    assert await _read(js) == pace
-
-
-async def test_nothing_new_is_not_written(js: JetStream) -> None:
-    await set_pace(js, POOL, limit_per_second=100)
-    _, revision = await read_pace(js, POOL) or (None, 0)
-    await set_pace(js, POOL, limit_per_second=100, paused=False)
-    assert (await read_pace(js, POOL) or (None, 0))[1] == revision
-
-
-async def test_nonsense_is_refused_and_nothing_is_written(js: JetStream) -> None:
-    refused: list[Callable[[], Awaitable[Any]]] = [
-        lambda: set_pace(js, POOL, limit_per_second=0),
-        lambda: set_pace(js, POOL, paused=True),  # there is no rate yet
-        lambda: set_pace(js, POOL, limit_per_second=100, burst=1),
-    ]
-    for attempt in refused:
-        with pytest.raises(SettingsError):
-            await attempt()
-    assert await read_pace(js, POOL) is None
-
-
-async def _read(js: JetStream) -> Any:
-    found = await read_pace(js, POOL)
-    return found and found[0]

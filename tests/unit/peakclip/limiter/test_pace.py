@@ -122,6 +122,34 @@ def test_a_write_that_was_held_up_moves_its_fence_for_every_reader() -> None:
     assert late.steps[:-1] == pace.steps[:-1]
 
 
+def test_only_the_newest_fence_moves_to_whole_milliseconds() -> None:
+    pace = changed(started(100), Change(limit_per_second=400), NOW + 10)
+    pace = changed(pace, Change(limit_per_second=50), NOW + 20)
+    late = settled(pace, NOW + 21.00049)
+    assert [step.from_time for step in late.steps[:-1]] == [step.from_time for step in pace.steps[:-1]]
+    assert late.steps[-1].from_time == NOW + 22.2
+    last = msgspec.structs.replace(pace.steps[-1], from_time=NOW + 22.2)
+    exact = msgspec.structs.replace(pace, steps=(*pace.steps[:-1], last))
+    assert settled(exact, NOW + 21.0) is exact
+
+
+def test_what_was_long_out_of_force_is_forgotten() -> None:
+    steps = tuple(Step(NOW + at, 100.0 + at, 5) for at in (0, 10, 20, 30))
+    assert compacted(steps, NOW + 24.999) == steps[1:]
+    assert compacted(steps, NOW + 25) == steps[2:]
+    assert compacted(steps, NOW + 1_000) == steps[3:]
+    assert compacted(steps, NOW + 4) is steps
+
+
+def test_the_most_from_a_fence_on() -> None:
+    assert most_from(Pace(100, 5, False, ()), NOW) == 0.0
+    pace = changed(started(100), Change(limit_per_second=50), NOW + 10)
+    fence = NOW + 10 + FENCE_SECONDS
+    assert most_from(pace, NOW) == 100
+    assert most_from(pace, fence - 0.001) == 100
+    assert most_from(pace, fence) == 50
+
+
 def test_the_first_step_is_never_moved() -> None:
     pace = started(100)
     assert settled(pace, NOW + 30) is pace

@@ -42,3 +42,26 @@ def test_memory_is_bounded_and_nothing_is_lost() -> None:
         second.add(number / 100_000)
     assert second.most == 50_000
     assert len(second._recent) <= sliding._MOST_ENTRIES + 1_000
+
+
+def test_a_clock_that_was_set_back_keeps_the_last_moment() -> None:
+    """Counted as at 10.0, so that both leave the second together."""
+    second = SlidingSecond()
+    second.add(10.0, 3)
+    second.add(9.5, 2)
+    second.add(10.75, 4)
+    assert second.most == 9
+    second.add(11.0, 6)
+    assert second.most == 10
+
+
+def test_what_is_a_millisecond_apart_stays_apart_beyond_the_bound() -> None:
+    second = SlidingSecond()
+    for number in range(sliding._MOST_ENTRIES):
+        second.add(number / 16_384)
+    assert len(second._recent) == sliding._MOST_ENTRIES
+    second.add((sliding._MOST_ENTRIES - 1) / 16_384 + 1 / 2_048)
+    assert len(second._recent) == sliding._MOST_ENTRIES, "half a millisecond later is the same moment"
+    second.add((sliding._MOST_ENTRIES - 1) / 16_384 + 1 / 512)
+    assert len(second._recent) == sliding._MOST_ENTRIES + 1
+    assert second.most == sliding._MOST_ENTRIES + 2
