@@ -51,7 +51,8 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def site(nats_url: str) -> AsyncIterator[Site]:
+async def site(page: Page, nats_url: str) -> AsyncIterator[Site]:
     served = await Site(nats_url).start()
     yield served
+    await page.goto("about:blank")  # or it would complain of the connection that ends
     await served.stop()

@@ -123,7 +123,7 @@ def segments(pace: Pace) -> tuple[Segment, ...]:
             grid.rate_milli(step.rate_per_second),
             pace.burst if step.burst is None else step.burst,
         )
-        for step, end in zip(pace.steps, ends, strict=True)
+        for step, end in zip(pace.steps, ends, strict=False)  # without a step there is no end either
         if step.from_time < end
     )
 
