@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import time
 from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peakclip.limiter.clock import ServerClock
+from peakclip.limiter.clock import ServerClock, local_time
 from peakclip.limiter.waits import WaitMeter
 
 
@@ -51,6 +52,12 @@ def test_the_server_s_clock_was_set_so_the_old_sample_is_wrong_however_good_it_w
     clock.add(0.0, 1000.0, 0.0001)
     clock.add(0.5, 5000.5, 0.6)
     assert clock.at(1.0) == pytest.approx(5001.0, abs=0.1)
+
+
+def test_local_time_goes_on_while_the_machine_sleeps() -> None:
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    before = time.clock_gettime(clock)
+    assert before <= local_time() <= time.clock_gettime(clock)
 
 
 def test_waits_that_overlap_add_up_and_those_that_go_on_count() -> None:
