@@ -25,6 +25,9 @@ from peakclip.local.folder import temporary
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
 
+# How long an example takes says something of the machine only: no test fails for it.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 # For `make mutation`, which runs the tests some thousand times: fewer examples, and the same ones each time.
 hypothesis.settings.register_profile(
     "mutation", max_examples=10, derandomize=True, deadline=None, database=None

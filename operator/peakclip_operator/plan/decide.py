@@ -41,7 +41,8 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
     whole = memory.counters.finished.covers_seconds >= 0.9 * spec.panic_window_seconds
     drain = rates.drain if whole and observation.lag is not None else None
     speed = rates.per_worker / spec.batch
-    scene = Scene(drain, rate, need.backlog, speed, observation.ready, present.start_seconds, now)
+    blind = present.guessing and (memory.proven or 0) > spec.min_replicas
+    scene = Scene(drain, rate, need.backlog, speed, blind, observation.ready, present.start_seconds, now)
     unknown = _unknown(observation, memory, rates, now)
     memory = replace(memory, unknown=unknown, trials=memory.trials.seen(spec, scene))
     number = _number(spec, observation, need, present, memory)
@@ -189,15 +190,17 @@ def _number(spec: PoolSpec, observation: Observation, need: Need, present: Prese
 
 
 def _begins(spec: PoolSpec, observation: Observation, present: Present) -> bool:
-    """A controller without a memory finds more workers than the fewest: somebody had a reason for them. Until it has
-    seen for some seconds what one of them does, it leaves them alone; so its own restart is never a step."""
+    """A controller without a memory finds more workers than the fewest: somebody had a reason for them. It leaves them
+    alone until it has seen for some seconds what one of them does, or for a window what all do; so its own restart is
+    never a step."""
     memory, found = present.memory, observation.replicas
+    looks = spec.panic_window_seconds if present.guessing else spec.worker_settle_seconds
     return (
         memory.begun_at is not None
         and found is not None
         and found == memory.proven
         and spec.min_replicas < found <= spec.max_replicas
-        and present.now - memory.begun_at < spec.worker_settle_seconds
+        and present.now - memory.begun_at < looks
         and not spec.paused
     )
 

@@ -43,6 +43,8 @@ class Scene:
     backlog: bool
     speed: float
     """Of a worker, in batches per second."""
+    blind: bool
+    """That is the first guess, and there are workers for whom somebody had a reason that is forgotten."""
     ready: int | None
     start_seconds: float
     now: float
@@ -64,7 +66,7 @@ class Trials:
     full_since: float | None = None
     """Since when there has been a backlog without a break."""
     speed: float | None = None
-    """What a worker was taken for when it began, in batches per second."""
+    """What a worker was taken for when it began, in batches per second; None: nobody can say."""
 
     def bound(self, now: float) -> tuple[str, int] | None:
         """The number that is not to be exceeded now, with its name: what was in vain, or what is being tried."""
@@ -92,10 +94,10 @@ class Trials:
         if not scene.backlog:
             return trials.interrupted()
         if self.full_since is None:
-            trials = replace(self, full_since=scene.now, speed=scene.speed)
+            trials = replace(trials, full_since=scene.now, speed=None if scene.blind else scene.speed)
         elif self.full_since > scene.now:
-            trials = replace(self, full_since=scene.now)
-        attempt = self.attempt
+            trials = replace(trials, full_since=scene.now)
+        attempt = trials.attempt
         if attempt is None:
             return trials
         if attempt.rate != scene.rate or scene.now < attempt.at:

@@ -97,6 +97,8 @@ def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) ->
     if current < workers and exact <= current * (1 + spec.tolerance):
         workers = current
         bounds.append(("tolerance", current))
+    if workers > current and present.guessing and _keeps_up(lag, rates, backlog):
+        bound("keeping-up", current)
     if backlog and workers <= current and _falls_short(spec, present):
         bound("shortfall", current + 1)
         if present.guessing and rates.drain:
@@ -111,6 +113,14 @@ def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) ->
     if workers < spec.min_replicas:
         bound("minimum", spec.min_replicas)
     return Need(workers, binding, backlog, at_limit, arrival, demand, want, beyond, tuple(bounds))
+
+
+def _keeps_up(lag: Lag, rates: Rates, backlog: bool) -> bool:
+    """Batches that are never full tell of no speed; that those who are there do all that comes is seen without it. A
+    guess adds nobody then."""
+    if backlog or lag.ready or rates.drain is None or rates.arrival is None:
+        return False
+    return 0 < ON_PACE * rates.arrival <= rates.drain
 
 
 def _falls_short(spec: PoolSpec, present: Present) -> bool:

@@ -4,8 +4,7 @@ the plan says of itself."""
 from __future__ import annotations
 
 from itertools import accumulate
-from math import ceil
-from statistics import median
+from math import ceil, floor
 from typing import NamedTuple
 
 from peakclip.limiter.grid import bound
@@ -21,8 +20,9 @@ _SEES_SECONDS = (
     8.0  # the windows of the plan: an arrival, and a worker that became slower, are seen within this
 )
 _ARRIVAL_SECONDS = 2
-_FEW = 5  # arrivals that scatter by as much as they are
-_RESTART_SECONDS = 2.0  # a new controller's first looks
+_FEW = 5  # orders in a stabilization time that scatter by as much as they are
+_MEASURED = 0.9  # the speed of workers whose work is even, measured for some seconds, is as exact as this
+_KEPT_SECONDS = 2.0  # the first looks of a new controller that has its memory
 
 
 class Violation(NamedTuple):
@@ -137,21 +137,17 @@ def grace(run: Run) -> float:
 
 def _oscillation(run: Run) -> list[Violation]:
     """One change of direction for all that the scenario has in store (`turns`), and one in two stabilization times,
-    since arrivals scatter: nobody is given back sooner, so that four times as many are possible. Where a stabilization
-    time brings a few orders only, each of them is a step by itself, and one in each is allowed."""
+    since arrivals scatter: nobody is given back sooner, so that four times as many are possible. A stabilization time
+    that brings one to four orders counts twice: each of them is a step by itself."""
     scenario = run.scenario
-    times = scenario.seconds / scenario.stabilization_seconds
-    allowed = scenario.turns + int(times if _are_few(run) else times / 2)
+    width = round(scenario.stabilization_seconds / run.step_seconds)
+    times = [sum(run.arrivals[at : at + width]) for at in range(0, len(run.arrivals), width)]
+    allowed = scenario.turns + (len(times) + sum(0 < orders < _FEW for orders in times)) // 2
     count = reversals(scale_changes(run))
     if count <= allowed:
         return []
     at = next(at for at, before, wanted, _ in reversed(run.looks) if wanted not in (None, before))
     return [Violation("oscillation", at, f"{count} changes of direction, and {allowed} are allowed")]
-
-
-def _are_few(run: Run) -> bool:
-    width = round(run.scenario.stabilization_seconds / run.step_seconds)
-    return median(sum(run.arrivals[at : at + width]) for at in range(0, len(run.arrivals), width)) < _FEW
 
 
 def _unknown(run: Run) -> list[Violation]:
@@ -162,28 +158,32 @@ def _unknown(run: Run) -> list[Violation]:
 
 
 def _restart(run: Run) -> list[Violation]:
-    """The first looks of a new controller: one without memory gives nobody back whom R could use, and none adds more
-    than one whom neither a backlog nor the arrivals call for."""
+    """The first looks of a new controller, and what follows its hold if it has lost its memory: then nobody is given
+    back whom R could use, as far as some seconds can measure that. None adds more than one whom neither a backlog nor
+    the arrivals call for."""
     scenario, found, spec = run.scenario, [], run.scenario.spec()
+    lost = min(spec.worker_settle_seconds + spec.panic_window_seconds, scenario.stabilization_seconds)
     for restart in scenario.restarts:
         back = restart.at + restart.seconds
-        looks = [
-            look for look in run.looks if back <= look[0] <= back + _RESTART_SECONDS and look[2] is not None
-        ]
+        ends = back + (_KEPT_SECONDS if restart.memory_kept else lost)
+        looks = [look for look in run.looks if back <= look[0] <= ends and look[2] is not None]
         if not looks:
             continue
         before = looks[0][1]
         wanted = [number for _, _, number, _ in looks if number is not None]
+        last = looks[-1][0]
         one = scenario.batch / scenario.work_seconds(back)
-        useful = ceil(min(run.rate_at(back), scenario.limit_at(back)) / (one * spec.utilization) - 1e-9)
-        if not restart.memory_kept and min(wanted) < min(before, useful):
+        quickest = scenario.batch / min(scenario.work_seconds(back), scenario.work_seconds(last))
+        rate = min(run.rate_at(back), scenario.limit_at(back), scenario.limit_at(last))
+        exact = _MEASURED - scenario.work_noise / 2
+        useful = floor(exact * rate / (quickest * spec.utilization))
+        told = not any(since <= last and until >= back for since, until in scenario.telemetry_out)
+        if not restart.memory_kept and told and min(wanted) < min(before, useful) - 1:
             found.append(Violation("restart", back, f"{before} -> {min(wanted)} workers after a restart"))
-        one = min(
-            one, scenario.batch / scenario.prior_work_seconds
-        )  # all that is known where little was seen
-        called_for = ceil(_most_arrivals(run, looks[-1][0]) * (1 + spec.spare) / spec.utilization / one)
-        until = round(looks[-1][0] / run.step_seconds) + 1
-        waiting = max(run.waiting[int(back / run.step_seconds) : until])
+        if not restart.memory_kept:  # all that is known where little was seen
+            one = min(one, scenario.batch / scenario.prior_work_seconds)
+        called_for = ceil(_most_arrivals(run, last) * (1 + spec.spare) / spec.utilization / one)
+        waiting = max(run.waiting[int(back / run.step_seconds) : round(last / run.step_seconds) + 1])
         if max(wanted) > max(before, called_for) + 1 and waiting < scenario.limit_at(back):
             found.append(Violation("restart", back, f"{before} -> {max(wanted)} workers after a restart"))
     return found

@@ -13,7 +13,7 @@ SPEC = PoolSpec(limit_per_second=100, max_replicas=30, prior_batch_seconds=1 / 2
 
 
 def scene(now: float, drain: float | None = 60.0, **changes: object) -> Scene:
-    return replace(Scene(drain, 100.0, True, 22.0, 10, 1.0, now), **changes)  # type: ignore[arg-type]
+    return replace(Scene(drain, 100.0, True, 22.0, False, 10, 1.0, now), **changes)  # type: ignore[arg-type]
 
 
 TRIED = Trials(Attempt(100.0, 6, 10, 60.0, 100.0), full_since=50.0)

@@ -104,7 +104,7 @@ async def test_scales_only_when_the_number_differs() -> None:
 async def test_the_idle_are_named_first() -> None:
     world = World(running=6, samples=[sample(1, 4), sample(2, 0), sample(3, 2)])
     loop = world.loop(PoolSpec(stabilization_seconds=1))
-    await world.ticks(loop, 10)
+    await world.ticks(loop, 14)
     assert world.asked == [(1, [2, 3, 1])]
 
 

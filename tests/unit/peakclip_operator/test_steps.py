@@ -115,7 +115,7 @@ def test_up_step_by_step() -> None:
 
 def test_down_step_by_step() -> None:
     pool = Pool(replace(SPEC, stabilization_seconds=0, scale_down=StepLimit(2, 5.0)), 6)
-    assert set(pool.see(EMPTY, 8)) == {6}  # 4 s, in which it learns what it has found
+    assert set(pool.see(EMPTY, 12)) == {6}  # 6 s, in which it learns what it has found
     numbers = pool.see(EMPTY, 30)
     assert numbers == [4] * 10 + [2] * 10 + [1] * 10
 
