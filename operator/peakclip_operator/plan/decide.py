@@ -58,6 +58,7 @@ def decide(spec: PoolSpec, observation: Observation, memory: Memory, now: float)
         changed_at=now if changed else memory.changed_at,
         on_pace_at=memory.on_pace_at if behind and not changed else now,
         at_limit=need.at_limit,
+        share=spec.share_per_second,
         needs=number.needs,
         moves=number.moves,
         trials=memory.trials.decided(spec, scene, present.workers, replicas or 0),
@@ -149,6 +150,7 @@ def _present(spec: PoolSpec, observation: Observation, memory: Memory, rates: Ra
     learned, lag = memory.starts.seconds, observation.lag
     return Present(
         workers=_between(spec.min_replicas, before or 0, spec.max_replicas),
+        known=before is not None,
         ceiling=ceiling,
         useful=useful,
         memory=memory,

@@ -66,6 +66,8 @@ class Memory:
     """When the pool last did what its backlog asks of it, had none, or had another number of workers."""
     at_limit: bool = False
     """The present backlog has once called for R."""
+    share: float | None = None
+    """What the pool had of a shared R."""
     counters: Counters = field(default_factory=Counters)
     needs: tuple[tuple[float, int], ...] = ()
     """When which number of workers was needed, for the rolling maximum; falling numbers only."""

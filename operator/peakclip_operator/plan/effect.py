@@ -65,6 +65,8 @@ class Trials:
     """How long the last block was; 0: none in vain since one that helped."""
     full_since: float | None = None
     """Since when there has been a backlog without a break."""
+    calm_since: float | None = None
+    """Since when there has been none without a break."""
     speed: float | None = None
     """What a worker was taken for when it began, in batches per second; None: nobody can say."""
 
@@ -92,7 +94,9 @@ class Trials:
             return Trials()
         trials = self._current(spec, scene)
         if not scene.backlog:
-            return trials.interrupted()
+            calm = scene.now if trials.calm_since is None else min(trials.calm_since, scene.now)
+            return replace(trials.interrupted(), calm_since=calm)
+        trials = replace(trials, calm_since=None)
         if self.full_since is None:
             trials = replace(trials, full_since=scene.now, speed=None if scene.blind else scene.speed)
         elif self.full_since > scene.now:
@@ -111,11 +115,13 @@ class Trials:
         return trials.judged(spec, attempt, scene.drain, scene.now)
 
     def _current(self, spec: PoolSpec, scene: Scene) -> Trials:
-        """Without what a higher R, a long calm or a clock that was set back have made of no account."""
+        """Without what a much higher R, a long calm or a clock that was set back have made of no account. Shares move a
+        little all the time: what would not be worth a worker is no reason to try again."""
         until = min(self.until, scene.now + self.block_seconds)
-        if self.most is not None and scene.rate > self.rate:
+        if self.most is not None and scene.rate > self.rate * (1 + spec.effect.least_share):
             return replace(self, most=None, until=min(until, scene.now))
-        if not scene.backlog and scene.now - until > spec.effect.longest_block_seconds:
+        calm = self.calm_since if not scene.backlog else None
+        if calm is not None and scene.now - max(until, calm) > spec.effect.longest_block_seconds:
             return replace(self, most=None, until=0.0, rate=0.0, block_seconds=0.0)
         return self if until == self.until else replace(self, until=until)
 

@@ -103,7 +103,7 @@ def share(
     """
     total = _milli(limit)
     peaks = {lane.name: _peaks(memory.peaks.get(lane.name, ()), lane, now) for lane in lanes}
-    parts = [_part(lane, peaks[lane.name]) for lane in lanes]
+    parts = [_part(lane, None if lane.demand is None else peaks[lane.name]) for lane in lanes]
     best = _divide(total, parts)
     moved = {lane.name: min(now, memory.moved.get(lane.name, float("-inf"))) for lane in lanes}
     settled = {name: now - at >= SETTLE_SECONDS for name, at in moved.items()}
@@ -217,8 +217,11 @@ def _noise(total: int, given: int) -> int:
 
 
 def _peaks(seen: tuple[tuple[float, int], ...], lane: Lane, now: float) -> tuple[tuple[float, int], ...]:
-    """What the lane could use, now and as long as it counts; the first is the highest."""
-    demand = _milli(lane.limit if lane.demand is None else min(lane.demand, lane.limit))
+    """What the lane could use, now and as long as it counts; the first is the highest. What is unknown counts while it
+    is, and no longer."""
+    if lane.demand is None:
+        return tuple((min(at, now), rate) for at, rate in seen)
+    demand = _milli(min(lane.demand, lane.limit))
     higher = [(min(at, now), rate) for at, rate in seen if rate > demand]
     fresh = [one for one in higher if one[0] > now - HOLD_SECONDS]
     kept = (
@@ -228,8 +231,8 @@ def _peaks(seen: tuple[tuple[float, int], ...], lane: Lane, now: float) -> tuple
 
 
 def _part(lane: Lane, peaks: tuple[tuple[float, int], ...] | None) -> _Part:
-    demand = (peaks or _peaks((), lane, 0.0))[0][1]
     limit = _milli(lane.limit)
+    demand = limit if lane.demand is None else (peaks or _peaks((), lane, 0.0))[0][1]
     given = _milli(lane.given)
     return _Part(
         lane=lane,

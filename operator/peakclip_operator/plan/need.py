@@ -32,6 +32,8 @@ class Present:
     """Where the pool stands before this decision."""
 
     workers: int
+    known: bool
+    """It is the number that was decided or seen, and not the fewest for want of one."""
     ceiling: int
     useful: int
     """The ceiling if all of R were in force: workers up to here are kept for the time when it is again."""
@@ -75,12 +77,15 @@ def call_for(spec: PoolSpec, lag: Lag | None, rates: Rates, present: Present) ->
     demand = _demand(spec, waiting, arrival, present.start_seconds)
     # Without a history of arrivals (after a start or a gap) a long backlog may be the beginning of a burst, unless
     # somebody had a reason for more workers than the fewest.
-    burst = waiting >= limit * _BACKLOG_SECONDS and current <= spec.min_replicas
-    calls = burst if demand is None else demand >= limit
-    at_limit = backlog and (at_limit or calls)
+    burst = present.known and current <= spec.min_replicas and 0 < limit * _BACKLOG_SECONDS <= waiting
+    calls = burst if demand is None else demand >= limit > 0
+    # What called for all of a small share has not called for all of a large one.
+    before, share = present.memory.share, spec.share_per_second
+    rose = before is not None and share is not None and share > before
+    at_limit = backlog and (calls or (at_limit and not rose))
     if demand is None and not at_limit:
         first = min(spec.activation_replicas, ceiling) if lag.total and current == 0 else 0
-        somebody = max(1 if lag.total else 0, first, min(current, ceiling))
+        somebody = max(1 if lag.total and limit else 0, first, min(current, ceiling))
         return Need(somebody, "demand", backlog=backlog, at_limit=False, bounds=(("demand", somebody),))
     want = limit if at_limit or demand is None else min(limit, demand)
     exact = want * (1 + spec.spare) / rates.per_worker

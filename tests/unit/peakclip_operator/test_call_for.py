@@ -15,7 +15,7 @@ CALM = Rates(
     arrival=10.0, stable_arrival=10.0, recent_arrival=10.0, seen_seconds=6.0, drain=10.0, per_worker=20.0
 )
 HERE = Present(
-    workers=4, ceiling=8, useful=8, memory=Memory(), now=100.0, guessing=False, start_seconds=2.0, ready=4, stuck=0
+    workers=4, known=True, ceiling=8, useful=8, memory=Memory(), now=100.0, guessing=False, start_seconds=2.0, ready=4, stuck=0
 )  # fmt: skip
 
 
@@ -51,6 +51,51 @@ def test_the_longer_window_counts_where_the_shorter_one_shows_no_more_than_chanc
     short: float | None, stable: float | None, counts: float | None
 ) -> None:
     assert need(lag(0), rates={"arrival": short, "stable_arrival": stable}).arrival == counts
+
+
+@pytest.mark.parametrize(
+    ("ready", "drain", "guessing", "called"),
+    [
+        (0, 9.8, True, 1),
+        (0, 9.8, False, 8),  # what was measured counts
+        (0, 9.7, True, 8),  # more comes than is done
+        (1, 9.8, True, 8),  # and something waits
+        (0, None, True, 8),
+    ],
+)
+def test_a_guess_adds_nobody_where_all_that_comes_is_done(
+    ready: int, drain: float | None, guessing: bool, called: int
+) -> None:
+    slow = {"drain": drain, "per_worker": 2.0, "arrival": 10.0}
+    found = need(lag(ready, 3), rates=slow, workers=1, guessing=guessing)
+    assert found.workers == called
+    assert (found.binding == "keeping-up") is (called == 1)
+
+
+def test_the_fewest_for_want_of_a_number_are_no_reason_to_call_a_backlog_a_burst() -> None:
+    unseen = {"arrival": None, "recent_arrival": None, "stable_arrival": None, "seen_seconds": 0.0}
+    few = replace(SPEC, min_replicas=1)
+    assert need(lag(600), few, unseen, workers=1).at_limit is True
+    assert need(lag(600), few, unseen, workers=1, known=False).at_limit is False
+
+
+def test_what_called_for_all_of_a_small_share_has_not_called_for_all_of_a_large_one() -> None:
+    rates = {"arrival": 10.0, "drain": 10.0}
+    small = replace(SPEC, share_per_second=12.0, effective_per_second=12.0)
+    assert need(lag(500), small, rates).at_limit is True
+    called = Memory(at_limit=True, share=12.0)
+    assert need(lag(500), small, rates, memory=called).at_limit is True
+    large = replace(SPEC, share_per_second=98.0, effective_per_second=98.0)
+    assert need(lag(500), large, rates, memory=called).at_limit is False
+    assert need(lag(50_000), large, rates, memory=called).at_limit is True
+    assert need(lag(500), large, rates, memory=replace(called, share=98.0)).at_limit is True
+    assert need(lag(500), rates=rates, memory=called).at_limit is True, "its own again: R as ever"
+
+
+def test_a_share_of_nothing_makes_no_backlog_a_burst() -> None:
+    nothing = replace(SPEC, effective_per_second=0.0)
+    unseen = {"arrival": None, "recent_arrival": None, "stable_arrival": None, "seen_seconds": 0.0}
+    assert need(lag(600), nothing, unseen, workers=1).at_limit is False
 
 
 def test_without_the_shortest_window_nothing_is_sudden() -> None:

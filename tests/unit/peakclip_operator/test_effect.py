@@ -65,7 +65,7 @@ def test_no_verdict_where_something_else_explains_it(other: Scene) -> None:
 
 
 def test_the_end_of_the_backlog_ends_the_attempt() -> None:
-    assert TRIED.seen(SPEC, scene(108.0, backlog=False)) == Trials()
+    assert TRIED.seen(SPEC, scene(108.0, backlog=False)) == Trials(calm_since=108.0)
 
 
 def test_each_time_in_vain_blocks_twice_as_long_up_to_a_bound() -> None:
@@ -164,11 +164,21 @@ def test_a_few_slow_messages_say_nothing() -> None:
 def test_a_higher_r_ends_the_block_and_a_long_calm_is_forgotten() -> None:
     blocked = TRIED.seen(SPEC, scene(108.0, 62.0))
     assert blocked.seen(SPEC, scene(110.0, 62.0, rate=80.0)).bound(110.0) == ("ineffective", 6)
-    risen = blocked.seen(SPEC, scene(110.0, 62.0, rate=101.0))
+    shared = blocked.seen(SPEC, scene(110.0, 62.0, rate=110.0))
+    assert shared.bound(110.0) == ("ineffective", 6), "shares move a little all the time"
+    risen = blocked.seen(SPEC, scene(110.0, 62.0, rate=110.1))
     assert (risen.bound(110.0), risen.block_seconds) == (None, 60.0)
-    calm = blocked.seen(SPEC, scene(168.0 + 900.0, 0.0, backlog=False))
+
+
+def test_a_long_calm_is_forgotten() -> None:
+    blocked = TRIED.seen(SPEC, scene(108.0, 62.0))
+    calm = blocked.seen(SPEC, scene(200.0, 0.0, backlog=False))
+    calm = calm.seen(SPEC, scene(1_100.0, 0.0, backlog=False))
     assert calm.block_seconds == 60.0
-    assert calm.seen(SPEC, scene(168.1 + 900.0, 0.0, backlog=False)) == Trials()
+    busy = calm.seen(SPEC, scene(1_101.0, 62.0))
+    again = busy.seen(SPEC, scene(1_102.0, 0.0, backlog=False))
+    assert again.block_seconds == 60.0, "calm for a second only"
+    assert calm.seen(SPEC, scene(1_100.1, 0.0, backlog=False)) == Trials(calm_since=200.0)
 
 
 def test_a_clock_that_is_set_back_makes_no_block_longer() -> None:

@@ -256,6 +256,18 @@ def test_the_demand_of_a_backlog_counts_as_at_its_highest_until_it_is_gone() -> 
     assert some[1].given == pytest.approx(50, abs=2)
 
 
+def test_an_unknown_demand_counts_while_it_is_unknown_and_no_longer() -> None:
+    some = [orders(demand=10.0, backlog=True), effects(limit=100, demand=90.0)]
+    some, memory, now, _ = settled(100, some, LanesMemory(), 0.0, 20)
+    assert some[1].given == pytest.approx(89, abs=2)
+    some = [replace(some[0], demand=None), some[1]]
+    some, memory, now, _ = settled(100, some, memory, now, 10)
+    assert some[0].given >= 98
+    some = [replace(some[0], demand=10.0), some[1]]
+    some, memory, now, _ = settled(100, some, memory, now, 20)
+    assert some[1].given == pytest.approx(89, abs=2)
+
+
 def test_a_lower_r_is_kept_at_once_and_a_clock_that_is_set_back_does_no_harm() -> None:
     some = [orders(demand=100.0), reaper(demand=50.0)]
     some, memory, now, _ = settled(100, some, LanesMemory(), 1_000.0, 20)
