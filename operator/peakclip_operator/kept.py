@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import structlog
 
@@ -34,18 +35,26 @@ class KeptMemory:
             self._found = await self._store.load(now)
             self.is_known = True
 
-    def taken(self) -> Memory | None:
-        """What was found, once: from then on the loop's own memory counts."""
-        found, self._found = self._found, None
-        return found
+    def taken(self, own: Memory, now: float) -> Memory | None:
+        """What was found, once: from then on the loop's own memory counts.
 
-    def is_missed(self, lag_known: bool, now: float) -> bool:
+        `own` is of the decisions since the restart. They may have brought another number of workers, by the fallback:
+        that one is where the pool stands. With the number of before it would drop all of them in one tick.
+        """
+        found, self._found = self._found, None
+        if found is None or own.replicas is None or own.replicas == found.replicas:
+            return found
+        needs = (*(need for need in found.needs if need[1] > own.replicas), (now, own.replicas))
+        return replace(found, replicas=own.replicas, needs=needs)
+
+    def is_missed(self, now: float) -> bool:
         """Whether a decision would be made that the one before might not have made: for a while it is better to hold.
 
-        While the lag is unknown, NATS is away and everything is held anyway, for as long as that takes.
+        To be asked when the lag is known: while it is not, NATS is away, the memory cannot be read, and what is wished
+        for an unknown lag holds for as long as that takes.
         """
-        if self.is_known or not lag_known:
-            return not self.is_known
+        if self.is_known:
+            return False
         self._missed_at = now if self._missed_at is None else min(self._missed_at, now)
         if now - self._missed_at >= RECALL_SECONDS:
             log.warning("memory_begins_anew", pool=self._pool, error="What was kept could not be read.")

@@ -119,10 +119,10 @@ class ControlLoop:
     def _decide(self, observation: Observation, now: float) -> Decision:
         """From the memory of the controller before, as soon as there is one."""
         spec = self.spec
-        if self._kept.is_missed(observation.lag is not None, now):
+        if observation.lag is not None and self._kept.is_missed(now):
             observation = replace(observation, lag=None)
             spec = replace(spec, fallback=Fallback())  # held, whatever is wished for a lag that is unknown
-        recalled = self._kept.taken()
+        recalled = self._kept.taken(self.memory, now)
         if recalled is not None:
             try:
                 decision, self.memory = decide(spec, observation, recalled, now)

@@ -13,7 +13,7 @@ from peakclip.errors import UnavailableError
 from peakclip_operator.kept import RECALL_SECONDS, SAVE_SECONDS, KeptMemory
 from peakclip_operator.loop import ControlLoop
 from peakclip_operator.memory import decode, encode
-from peakclip_operator.plan import Decision, Memory, PoolSpec
+from peakclip_operator.plan import Decision, Fallback, Memory, PoolSpec
 from peakclip_operator.ports import Ports
 
 SPEC = PoolSpec(stabilization_seconds=30)
@@ -128,6 +128,40 @@ async def test_it_is_given_up_after_a_while_but_not_while_the_lag_is_unknown_too
     assert "memory" in pool.loop.failures  # told, and stops nothing
     assert pool.loop.decision is not None
     assert pool.loop.decision.valid
+
+
+async def outage(fallback: Fallback, *, restart: bool) -> tuple[list[int], list[int]]:
+    """What is wanted in five minutes without NATS, and in the 25 seconds after them."""
+    store = Store()
+    pool = Pool(replace(SPEC, fallback=fallback), lambda _: 22.0)
+    begin(pool, store)
+    assert (await pool.run(60))[-1].workers_desired == 2
+    store.away, pool.lag_known, pool.arrivals = True, False, lambda _: 0.0
+    if restart:
+        begin(pool, store)
+    during = await pool.run(300)
+    assert during[-1].reason == "LagUnknown"
+    store.away, pool.lag_known, pool.arrivals = False, True, lambda _: 22.0
+    after = await pool.run(25)
+    assert after[0].reason != "LagUnknown"
+    return numbers(during), numbers(after)
+
+
+@pytest.mark.parametrize("fallback", [Fallback(30, "Floor", 15), Fallback(30, "Fixed", 1), Fallback()])
+async def test_a_restart_in_an_outage_changes_nothing_of_what_is_wished_for_one(fallback: Fallback) -> None:
+    """Nor how the pool comes back from it: the workers of the fallback are not dropped for the number that was kept."""
+    during, after = await outage(fallback, restart=True)
+    assert (set(during[:60]), set(during[61:])) == ({2}, {fallback.replicas or 2})
+    assert (during, after) == await outage(fallback, restart=False)
+
+
+async def test_a_lag_that_is_known_is_held_for_want_of_the_memory_alone_whatever_is_wished() -> None:
+    pool = draining(store := Store())
+    before = (await pool.run(60))[-1].workers_desired
+    store.unreadable = True
+    pool.spec = replace(SPEC, fallback=Fallback(1, "Floor", 15))
+    begin(pool, store)
+    assert set(numbers(await pool.run(RECALL_SECONDS - 2))) == {before}
 
 
 async def test_a_memory_that_breaks_the_plan_is_left_behind() -> None:
