@@ -61,7 +61,8 @@ class WorkersHeard:
         self._gone: _Numbers = _NOTHING
         self._gone_ever = (0.0, 0.0)
         self._horizon = began  # who began before it may have been counted before
-        self._measured = False  # somebody told of a database
+        self._spoken_at = began  # when somebody said anything
+        self._measured_at = -math.inf  # when somebody told of a database
         self._uncounted_at = -math.inf  # when somebody was silent about batches
         self._most_at_once: int | None = None  # of the newest word: workers of a pool are alike
         self._starts = PoolStarts()
@@ -70,7 +71,9 @@ class WorkersHeard:
         """`now` is when it came, on our clock."""
         key = (word.worker, word.pid, word.since)
         numbers = _numbers(word)
-        self._measured |= _database(word) is not None
+        self._spoken_at = now
+        if _database(word) is not None:
+            self._measured_at = now
         if word.batches is None:
             self._uncounted_at = now
         known = self._known.get(key)
@@ -103,9 +106,11 @@ class WorkersHeard:
             self._fold(key)
         totals = self._sum([self._gone, *(one.done() for one in self._known.values())])
         counted = abs(now - self._uncounted_at) > LATE_SECONDS
+        # By the others' words and not by the clock: where nobody says anything, nobody was replaced.
+        measured = abs(self._spoken_at - self._measured_at) <= LATE_SECONDS
         most = self._starts.most(now)
         return Telemetry(
-            totals=self._totals(totals, counted=counted),
+            totals=self._totals(totals, counted=counted, measured=measured),
             workers=self._living(now),
             starts_max_sliding_second=most,
             most_at_once=self._most_at_once,
@@ -135,7 +140,7 @@ class WorkersHeard:
             for name, one in found.items()
         ]
 
-    def _totals(self, done: _Numbers, *, counted: bool) -> Totals:
+    def _totals(self, done: _Numbers, *, counted: bool, measured: bool) -> Totals:
         finished, failed, busy, batches, calls, errors, wait, *took = done
         database = DatabaseTotals(int(calls), int(errors), wait, tuple(map(int, took)), DATABASE_BOUNDS)
         return Totals(
@@ -143,7 +148,7 @@ class WorkersHeard:
             failed=int(failed),
             busy_seconds=busy,
             batches=int(batches) if counted else None,
-            database=database if self._measured else None,
+            database=database if measured else None,
         )
 
     @staticmethod

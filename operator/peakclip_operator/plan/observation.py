@@ -66,7 +66,7 @@ class Totals:
     """Time spent on messages, the wait for the limiter excluded: throttled is not slow."""
 
     database: DatabaseTotals | None = None
-    """None: these workers tell nothing of a database."""
+    """None: those who speak tell nothing of a database, or not any more."""
 
     batches: int | None = None
     """How often something was started; None: these workers do not tell, and every batch counts as a full one."""

@@ -19,7 +19,8 @@ from peakclip_operator.heard import (
     PoolStarts,
     WorkersHeard,
 )
-from peakclip_operator.plan import DatabaseTotals, Totals
+from peakclip_operator.plan import DatabaseTotals, Lag, PoolSpec, Totals
+from peakclip_operator.plan.health import Level
 from peakclip_operator.ports import Telemetry
 
 BEGAN = 1_000.0  # of the controller
@@ -170,6 +171,43 @@ def test_batches_are_known_when_everybody_tells_of_them() -> None:
     assert found.report(1_001.0).totals.batches is None
     assert found.report(1_001.0 + LATE_SECONDS).totals.batches is None
     assert found.report(1_001.1 + LATE_SECONDS).totals.batches == 18  # it has been replaced
+
+
+def test_of_the_database_nothing_is_known_when_those_who_told_of_it_were_replaced() -> None:
+    found = heard((1_001.0, word("a", 40, age=1.0, number=1, database=database(40))))
+    assert found.report(1_100.0).totals.database is not None  # nobody speaks: that is an outage, and no replacement
+    found.hear(word("b", 1, age=1.0, number=1), 1_001.0 + LATE_SECONDS)
+    assert found.report(1_100.0).totals.database is not None  # it may be late
+    found.hear(word("b", 2, age=2.0, number=2), 1_001.1 + LATE_SECONDS)
+    assert found.report(1_100.0).totals.database is None
+    found.hear(word("c", 9, age=1.0, number=1, database=database(5)), 1_101.0)
+    totals = found.report(1_101.0).totals.database
+    assert totals is not None
+    assert totals.calls == 45
+    found.hear(word("b", 3, age=3.0, number=3), 500.0)  # the clock was set back
+    found.hear(word("c", 10, age=2.0, number=2, database=database(6)), 500.5)
+    assert found.report(500.5).totals.database is not None
+
+
+def test_the_rate_rises_when_nobody_tells_of_the_database_any_more() -> None:
+    """Worker a fails half of its calls and is replaced by b, which knows of no database."""
+    spec, level, found = PoolSpec(limit_per_second=100), Level(), WorkersHeard(BEGAN)
+    rates = []
+    for second in range(200):
+        now = BEGAN + 1.0 + second
+        if second < 20:
+            told = database(100 * second, 50 * second)
+            one = word("a", 50 * second, age=1.0 + second, number=1 + second, database=told)
+        else:
+            one = word("b", 50 * (second - 19), age=second - 19.0, number=second - 19)
+        found.hear(one, now)
+        totals = found.report(now).totals.database
+        level = level.observe(spec, totals, Lag(5_000, 5, 90_000, 0), now)
+        rates.append(100.0 if level.rate is None else level.rate)
+    assert rates[20] < 40
+    assert rates[20:90] == [min(rates)] * 70
+    assert rates[100] > rates[90]
+    assert rates[-1] == 100
 
 
 def test_how_much_a_worker_takes_together_is_remembered_when_all_are_gone() -> None:
