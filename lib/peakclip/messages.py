@@ -49,9 +49,11 @@ class ExpiryDue(msgspec.Struct, frozen=True, gc=False):
 
 
 # Upper bounds, in seconds, of the histogram in `DatabaseWord`: the same in all workers, so that theirs can be added up.
-# Finest around a second, which is where the trouble begins; above the last one: one bucket more.
+# From 0.2 s on, where trouble begins, each is at most a third above the one before: so exact is `maxP95` of a pool.
+# Above the last one, which is when a worker gives up: one bucket more.
 DATABASE_BOUNDS: Final = (
-    *(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0),
+    *(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0),
+    *(1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0),
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from peakclip.messages import DATABASE_BOUNDS
 from peakclip_operator.kubernetes import pods
 from peakclip_operator.resource import model, status_model, wish
 from peakclip_operator.resource.definition import definition
@@ -50,6 +51,14 @@ def leaves(path: str, schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, A
             yield from leaves(f"{path}.{name}", one)
         else:
             yield f"{path}.{name}", one, name in schema.get("required", ())
+
+
+def test_the_classes_by_which_max_p95_is_exact_are_those_of_the_workers() -> None:
+    told = [f"{bound:g}" for bound in DATABASE_BOUNDS]
+    classes = f"{', '.join(told[:-1])} and {told[-1]} s"
+    schema = {path: one for path, one, _ in leaves("spec", PARTS["spec"])}
+    assert classes in PAGE
+    assert classes in schema["spec.throughput.databaseHealth.maxP95"]["description"]
 
 
 def test_every_field_of_the_spec_is_described_with_its_default() -> None:

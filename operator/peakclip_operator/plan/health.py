@@ -16,6 +16,7 @@ from peakclip_operator.plan.observation import DatabaseTotals, Lag
 from peakclip_operator.plan.spec import Health, PoolSpec
 
 _FEW = 2  # one alone, among others that went well, is bad luck
+_ONE_IN = 20  # calls: more than one in so many
 _SILENT_SECONDS = 60.0
 _LEAST_PER_SECOND = 0.001  # what the limiter can count
 
@@ -32,6 +33,8 @@ class Reading:
     """None: no call was timed."""
     slow: int = 0
     """Calls that were certainly slower than is bearable."""
+    timed: int = 0
+    """Calls whose time is known."""
 
     @property
     def error_share(self) -> float:
@@ -102,7 +105,9 @@ def read(before: DatabaseTotals, after: DatabaseTotals, health: Health) -> Readi
         errors=after.errors - before.errors,
         wait_seconds=(after.wait_seconds - before.wait_seconds) / calls,
         p95_seconds=percentile(counts, after.bounds, 0.95),
+        # From the next class on: of the times in the one that holds the bound nobody knows on which side they are.
         slow=sum(counts[bisect_left(after.bounds, health.most_p95_seconds) + 1 :]),
+        timed=sum(counts),
     )
 
 
@@ -113,8 +118,8 @@ def judge(health: Health, reading: Reading) -> str | None:
         return "errors"
     if reading.calls >= _FEW and reading.wait_seconds > health.most_wait_seconds:
         return "wait"
-    slow = reading.p95_seconds is not None and reading.p95_seconds > health.most_p95_seconds
-    if slow and reading.slow >= _FEW:
+    # Not by p95, which is a guess within its class: a database that is well would be held at the least for good.
+    if reading.slow >= _FEW and reading.slow * _ONE_IN > reading.timed:
         return "slow"
     return None
 

@@ -57,7 +57,7 @@ class Health:
     most_wait_seconds: float = 0.25
     """A longer wait for a connection, on the average, is too long."""
     most_p95_seconds: float = 1.0
-    """Slower calls than this, one in twenty, are too slow."""
+    """Slower calls than this, one in twenty, are too slow: as exact as the histogram, whose next bound counts."""
     interval_seconds: float = 5.0
     """One step at most in this time, so that what it did is seen first."""
     decrease: float = 0.7

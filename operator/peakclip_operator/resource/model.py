@@ -72,8 +72,11 @@ class DatabaseHealth(Part):
     max_wait: Annotated[float, Duration("0s", "1h")] = 0.25
     """A longer wait for a connection, on the average, is too long: a duration from 0s to 1h."""
 
-    max_p95: Annotated[float, Duration("0s", "1h")] = 1.0
-    """Slower calls than this, one in twenty, are too slow: a duration from 0s to 1h."""
+    max_p95: Annotated[float, Duration("0s", "10s")] = 1.0
+    """Slower calls than this, one in twenty, are too slow: a duration from 0s to 10s, which is when a worker gives a
+    call up. Workers count times by classes, which end at 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4,
+    0.5, 0.6, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8 and 10 s. A value between two of them counts as the
+    upper one."""
 
     rules: ClassVar[tuple[Rule, ...]] = (between("maxErrorPercent", 0, 100),)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peakclip.messages import DATABASE_BOUNDS
 from peakclip_operator.plan import DatabaseTotals, Health, Lag, Memory, Observation, PoolSpec, Totals, decide
 from peakclip_operator.plan.health import Level, Reading, judge, percentile, read
 
@@ -97,17 +99,55 @@ def test_one_error_among_many_calls_or_alone_at_a_slow_rate_is_told_apart() -> N
 
 
 def test_one_slow_call_alone_is_bad_luck() -> None:
-    assert judge(Health(), Reading(1, 0, 0.0, 1.2, slow=1)) is None
-    assert judge(Health(), Reading(10, 0, 0.0, 5.5, slow=1)) is None
-    assert judge(Health(), Reading(10, 0, 0.0, 5.5, slow=2)) == "slow"
-    assert judge(Health(), Reading(100, 0, 0.0, 0.9, slow=4)) is None
+    assert judge(Health(), Reading(1, 0, 0.0, 1.2, slow=1, timed=1)) is None
+    assert judge(Health(), Reading(10, 0, 0.0, 5.5, slow=1, timed=10)) is None
+    assert judge(Health(), Reading(10, 0, 0.0, 5.5, slow=2, timed=10)) == "slow"
+    assert judge(Health(), Reading(100, 0, 0.0, 0.9, slow=4, timed=100)) is None
     assert judge(Health(), Reading(1, 0, 9.0, None)) is None
     assert judge(Health(), Reading(2, 0, 9.0, None)) == "wait"
     before = DatabaseTotals(0, 0, 0.0, (0, 0, 0, 0, 0), BOUNDS)
     after = DatabaseTotals(12, 0, 0.0, (1, 2, 4, 3, 2), BOUNDS)
     reading = read(before, after, Health(most_p95_seconds=1.0))
     assert reading is not None
-    assert reading.slow == 5  # above one second; what is in the bucket that ends there is not
+    # Above one second; what is in the bucket that ends there is not.
+    assert (reading.slow, reading.timed) == (5, 12)
+
+
+def slow(most_p95: float, *took: float) -> bool:
+    """Whether calls that took so long are too slow, as workers tell of them."""
+    counts = [0] * (len(DATABASE_BOUNDS) + 1)
+    before = DatabaseTotals(0, 0, 0.0, tuple(counts), DATABASE_BOUNDS)
+    for seconds in took:
+        counts[bisect_left(DATABASE_BOUNDS, seconds)] += 1
+    health = Health(most_p95_seconds=most_p95)
+    reading = read(before, DatabaseTotals(len(took), 0, 0.0, tuple(counts), DATABASE_BOUNDS), health)
+    assert reading is not None
+    return judge(health, reading) == "slow"
+
+
+def test_a_bound_between_two_classes_of_times_counts_as_the_upper_one() -> None:
+    """Below it nobody knows which calls were too slow, and a database that is well must not be held at a twentieth."""
+    assert not slow(1.2, *[1.19] * 500)
+    assert not slow(
+        1.2, *[1.05] * 97, *[1.4] * 3
+    )  # three of a hundred are too slow for certain, and that is few
+    assert slow(1.2, *[1.26] * 500)
+    assert not slow(6.0, *[5.9] * 500)
+    assert slow(6.0, *[6.1] * 500)
+    assert slow(5.2, *[6.1] * 500)
+    assert slow(10.0, *[11.0] * 500)
+    assert (slow(0.0, *[0.001] * 500), slow(0.0, *[0.003] * 500)) == (False, True)
+
+
+@given(st.floats(0.2, 10.0), st.lists(st.floats(0.001, 20.0), min_size=40, max_size=200), st.booleans())
+def test_who_keeps_the_bound_is_never_slow_and_who_misses_it_by_a_third_always(
+    bound: float, took: list[float], well: bool
+) -> None:
+    few, many = len(took) // 20, len(took) // 20 + 1
+    if well:  # no more than one in twenty is above it
+        assert not slow(bound, *(min(one, bound) for one in took[few:]), *[20.0] * few)
+    elif bound <= 7.5:
+        assert slow(bound, *took[many:], *[bound * 1.34] * many)
 
 
 def test_who_tells_nothing_for_a_minute_suffers_no_longer() -> None:
@@ -178,10 +218,10 @@ def test_a_clock_that_is_set_back_begins_the_interval_anew() -> None:
 def test_reading_is_what_was_between() -> None:
     before = DatabaseTotals(100, 1, 5.0, (90, 10, 0, 0, 0), BOUNDS)
     after = DatabaseTotals(300, 21, 25.0, (190, 110, 0, 0, 0), BOUNDS)
-    assert read(before, after, Health()) == Reading(200, 20, 0.1, pytest.approx(0.091))
+    assert read(before, after, Health()) == Reading(200, 20, 0.1, pytest.approx(0.091), timed=200)
     assert read(after, after, Health()) is None
     one = DatabaseTotals(101, 2, 5.5, (91, 10, 0, 0, 0), BOUNDS)
-    assert read(before, one, Health()) == Reading(1, 1, 0.5, pytest.approx(0.0095))
+    assert read(before, one, Health()) == Reading(1, 1, 0.5, pytest.approx(0.0095), timed=1)
 
 
 def test_one_word_of_the_database_is_no_reading() -> None:

@@ -75,13 +75,15 @@ def test_a_controller_that_begins_late_takes_what_the_old_workers_did_as_the_bas
     old = {"at": 90_000.0 + 3_600.0, "since": 90_000.0, "number": 3_600}
     found = heard((1_000.2, word("a", 100_000, **old, failed=7, database=database(1_000, 9))))
     before = found.report(1_000.2)
-    assert before.totals == Totals(0, 0, 0.0, DatabaseTotals(0, 0, 0.0, (0,) * 17, DATABASE_BOUNDS))
+    assert before.totals == Totals(
+        0, 0, 0.0, DatabaseTotals(0, 0, 0.0, (0,) * (len(DATABASE_BOUNDS) + 1), DATABASE_BOUNDS)
+    )
     assert (before.finished_ever, before.failed_ever) == (100_000, 7)
     more = {**old, "at": old["at"] + 1, "number": 3_601}
     found.hear(word("a", 100_020, **more, failed=8, database=database(1_016, 11)), 1_001.2)
     totals = found.report(1_001.2).totals
     assert (totals.finished, totals.failed, totals.busy_seconds) == (20, 1, pytest.approx(1.0))
-    assert totals.database == DatabaseTotals(16, 2, 2.0, (16, *[0] * 16), DATABASE_BOUNDS)
+    assert totals.database == DatabaseTotals(16, 2, 2.0, (16, *[0] * len(DATABASE_BOUNDS)), DATABASE_BOUNDS)
 
 
 def test_the_first_word_of_a_worker_that_began_after_the_controller_counts_in_full() -> None:
@@ -175,7 +177,9 @@ def test_batches_are_known_when_everybody_tells_of_them() -> None:
 
 def test_of_the_database_nothing_is_known_when_those_who_told_of_it_were_replaced() -> None:
     found = heard((1_001.0, word("a", 40, age=1.0, number=1, database=database(40))))
-    assert found.report(1_100.0).totals.database is not None  # nobody speaks: that is an outage, and no replacement
+    assert (
+        found.report(1_100.0).totals.database is not None
+    )  # nobody speaks: that is an outage, and no replacement
     found.hear(word("b", 1, age=1.0, number=1), 1_001.0 + LATE_SECONDS)
     assert found.report(1_100.0).totals.database is not None  # it may be late
     found.hear(word("b", 2, age=2.0, number=2), 1_001.1 + LATE_SECONDS)

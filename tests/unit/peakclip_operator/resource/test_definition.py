@@ -161,6 +161,10 @@ def test_the_least_burst_is_the_limiters(limit: float) -> None:
             "a duration such as 30s, 2m or 1h30m, between",
         ),
         (spec(throughput={"limitPerSecond": 1, "catchUp": "soon"}), "must be a duration"),
+        (  # no worker waits so long for the database, so nothing could ever be slower
+            spec(throughput={"limitPerSecond": 1, "databaseHealth": {"maxP95": "12s"}}),
+            "a duration such as 30s, 2m or 1h30m, between 0s and 10s",
+        ),
         (spec(replicas={"min": 3, "max": 2}), "min may not exceed max"),
         (spec(replicas={"min": 21}), "min may not exceed max"),
         (spec(behavior={"scaleUp": {"pods": 3}}), "pods and period belong together"),
