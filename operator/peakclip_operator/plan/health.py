@@ -1,7 +1,8 @@
 """How much of R the database bears at the moment: additive increase, multiplicative decrease, R as the ceiling.
 
 Worked numbers: R = 100. 7 of 100 calls failed within 5 s: 70/s. The next 5 s are well: 75/s, and after six such steps
-R again. The wait for the limiter is in none of the numbers, so throttling is never taken for trouble.
+R again. With a share of 10/s of it the first step is to 7/s, and the least is 0.5/s. The wait for the limiter is in
+none of the numbers, so throttling is never taken for trouble.
 """
 
 from __future__ import annotations
@@ -79,12 +80,34 @@ class Level:
         if spec.paused:
             pass  # nothing starts, so nothing is learnt
         elif trouble is not None:
-            lowest = max(_LEAST_PER_SECOND, health.least_share * limit)
-            rate = max(lowest, (limit if rate is None else rate) * health.decrease)
-        elif rate is not None and (reading is not None or _nobody_suffers(lag, silent, now)):
-            raised = rate + health.increase * limit
-            rate = None if raised >= limit else raised
+            rate = _lowered(spec, rate)
+        elif rate is not None:
+            well = reading is not None or _nobody_suffers(lag, silent, now)
+            rate = _raised(spec, rate) if well else max(rate, _least(spec))
         return Level(limit, rate, totals, now, reading or self.reading, trouble, silent)
+
+
+def _most(spec: PoolSpec) -> float:
+    """What may be in force, whatever the database bears: R, and no more than the share of it."""
+    share = spec.share_per_second
+    return spec.limit_per_second if share is None else min(spec.limit_per_second, share)
+
+
+def _least(spec: PoolSpec) -> float:
+    """It grows with the share: of what was the least of a tiny one there would be a call in minutes."""
+    return max(_LEAST_PER_SECOND, spec.health.least_share * _most(spec))
+
+
+def _lowered(spec: PoolSpec, rate: float | None) -> float:
+    """From what is in force: a step down from R would be none to a pool whose share is a tenth of it."""
+    before = _most(spec) if rate is None else min(rate, _most(spec))
+    return max(_least(spec), before * spec.health.decrease)
+
+
+def _raised(spec: PoolSpec, rate: float) -> float | None:
+    """Beyond the share, too: what is a while ago says nothing of the burst for which the share will grow."""
+    raised = max(rate, _least(spec)) + spec.health.increase * spec.limit_per_second
+    return None if raised >= spec.limit_per_second else raised
 
 
 def _nobody_suffers(lag: Lag | None, silent_since: float | None, now: float) -> bool:
@@ -140,9 +163,8 @@ def percentile(counts: Sequence[int], bounds: tuple[float, ...], share: float) -
 
 def _found(spec: PoolSpec) -> float | None:
     """What an earlier controller had lowered the rate to: a new one goes on from there."""
-    effective, share = spec.effective_per_second, spec.share_per_second
-    whole = spec.limit_per_second if share is None else min(spec.limit_per_second, share)
-    lowered = bool(effective) and spec.rate_per_second < whole
+    effective = spec.effective_per_second
+    lowered = bool(effective) and spec.rate_per_second < _most(spec)
     return effective if lowered and not spec.paused else None
 
 

@@ -65,7 +65,8 @@ class Health:
     increase: float = 0.05
     """A step up: this share of R."""
     least_share: float = 0.05
-    """Never below this share of R: without calls nobody would see that the database is well again."""
+    """Never below this share of R, or of the pool's share of R: without calls nobody would see that the database is
+    well again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,42 @@ def test_a_share_is_not_what_an_earlier_controller_lowered() -> None:
     assert Level().observe(replace(spec, effective_per_second=10), None, BUSY, 0.0).rate == 10
 
 
+def test_under_a_share_a_step_down_begins_at_what_is_in_force() -> None:
+    database = Database(replace(SPEC, share_per_second=10))
+    database.seconds(1, calls=10)
+    rates = [database.seconds(5, calls=10, errors=5) for _ in range(8)]
+    assert rates == pytest.approx([7.0, 4.9, 3.43, 2.401, 1.6807, 1.17649, 0.823543, 0.5764801])
+    assert database.seconds(60, calls=1, errors=1) == 0.5  # a twentieth of the share
+
+
+def test_a_share_that_grows_gives_a_sick_database_no_more() -> None:
+    """But a twentieth of it: it may be well by now, and without calls nobody would see it."""
+    database = Database(replace(SPEC, share_per_second=10))
+    database.seconds(11, calls=10, errors=5)
+    database.spec = SPEC
+    assert database.seconds(4, calls=10, errors=5) == pytest.approx(4.9)
+    assert database.seconds(1, calls=10, errors=5) == 5
+    assert database.seconds(60, calls=10, errors=5) == 5
+    assert [database.seconds(5, calls=10) for _ in range(4)] == [5, 10, 15, 20]
+
+
+def test_a_share_that_comes_and_goes_lowers_nothing_while_the_database_is_well() -> None:
+    database = Database()
+    for share in (100.0, 1.0, 0.0, 0.05, 50.0, None, 10.0):
+        database.spec = replace(SPEC, share_per_second=share)
+        assert database.seconds(11, calls=1) == 100
+    assert database.level.rate is None
+
+
+@pytest.mark.parametrize("least", [0.0, 0.01, 1.0])
+def test_a_share_of_next_to_nothing_is_no_end(least: float) -> None:
+    """Of a rate that was lowered to nothing there would be no call, so nobody would see that the database is well."""
+    database = Database(replace(SPEC, share_per_second=least))
+    assert database.seconds(120, calls=2, errors=2) == max(0.001, 0.05 * least)
+    database.spec = SPEC
+    assert database.seconds(6, calls=0) == 5
+
+
 def test_another_r_is_in_force_as_it_stands() -> None:
     database = Database()
     database.seconds(6, errors=50)
@@ -278,11 +314,19 @@ def test_the_decision_tells_the_rate_and_why() -> None:
 calls = st.tuples(st.integers(0, 200), st.floats(0, 1), st.floats(0, 2), st.booleans())
 
 
-@given(st.floats(0.01, 10_000), st.lists(calls, max_size=60))
+@given(
+    st.floats(0.01, 10_000),
+    st.one_of(st.none(), st.floats(0, 10_000)),
+    st.lists(calls, max_size=60),
+)
 def test_it_stays_between_the_least_share_and_r(
-    limit: float, seconds: list[tuple[int, float, float, bool]]
+    limit: float, told: float | None, seconds: list[tuple[int, float, float, bool]]
 ) -> None:
-    database = Database(replace(SPEC, limit_per_second=limit))
+    database = Database(replace(SPEC, limit_per_second=limit, share_per_second=told))
+    most = limit if told is None else min(limit, told)
     for number, share, wait, known in seconds:
+        before = database.level
         rate = database.seconds(1, number, round(number * share), wait, BUSY if known else None)
-        assert min(limit, max(0.001, 0.05 * limit)) <= rate <= limit
+        assert max(0.001, 0.05 * most) <= rate <= limit
+        if database.level.trouble is not None and database.level.since != before.since:
+            assert rate <= max(0.001, 0.7 * most)  # one step is seen at once
