@@ -61,7 +61,8 @@ class Source(Part):
 
 class DatabaseHealth(Part):
     """When the rate is lowered because the database suffers: to 70 %, once in five seconds, and never below a twentieth
-    of the limit or of the pool's share of it. When the database is well again it rises by a twentieth of the limit in five seconds."""
+    of the limit or of the pool's share of it. When the database is well again it rises by a twentieth of the limit in
+    five seconds."""
 
     enabled: bool = True
     """Lower the rate at all. Workers that tell nothing of a database never lower it."""
