@@ -15,7 +15,8 @@ CALM = Rates(
     arrival=10.0, stable_arrival=10.0, recent_arrival=10.0, seen_seconds=6.0, drain=10.0, per_worker=20.0
 )
 HERE = Present(
-    workers=4, known=True, ceiling=8, useful=8, memory=Memory(), now=100.0, guessing=False, start_seconds=2.0, ready=4, stuck=0
+    workers=4, known=True, ceiling=8, useful=8, memory=Memory(), now=100.0, guessing=False, start_seconds=2.0, ready=4,
+    stuck=0,
 )  # fmt: skip
 
 
