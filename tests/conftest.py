@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import hypothesis
 import pytest
 
 from peakclip import streams
@@ -23,6 +24,10 @@ from peakclip.jetstream import JetStream
 from peakclip.local.folder import temporary
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
+
+# How long an example takes says something of the machine only: no test fails for it.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 _STORE_NOT_CREATED = 10049
 _TEMPLATE = "peakclip_template"
