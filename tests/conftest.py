@@ -25,8 +25,10 @@ from peakclip.local.folder import temporary
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
 
-# How long an example takes says something of the machine only: no test fails for it.
-hypothesis.settings.register_profile("tests", deadline=None)
+# The same examples each time, so that a change is what makes a test fail. `--hypothesis-profile=explore` looks for new
+# ones. How long one takes says something of the machine only: no test fails for it.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=2_000)
 hypothesis.settings.load_profile("tests")
 
 _STORE_NOT_CREATED = 10049

@@ -274,12 +274,12 @@ def test_more_lag_never_means_fewer_workers(
 
 @given(specs, st.lists(st.integers(0, 200_000), min_size=3, max_size=30), growths)
 def test_halving_r_never_raises_the_number(spec: PoolSpec, waiting: list[int], growth: list[int]) -> None:
-    decisions, memory = replay(spec, list(waiting), growth)
+    _, memory = replay(spec, list(waiting), growth)
     halved = replace(spec, effective_per_second=spec.rate_per_second / 2)
     stored = sum(growth[tick % len(growth)] for tick in range(len(waiting)))
-    lag = Lag(waiting[-1], 0, stored + waiting[-1], stored)
-    after, _ = decide(halved, Observation(lag, None, 0), memory, (len(waiting) - 1) * 0.5)
-    assert after.replicas <= decisions[-1].replicas
+    seen = Observation(Lag(waiting[-1], 0, stored + waiting[-1], stored), None, 0)
+    whole, half = (decide(one, seen, memory, len(waiting) * 0.5)[0] for one in (spec, halved))
+    assert half.replicas <= whole.replicas
 
 
 @given(st.floats(1, 2_000), st.lists(st.floats(-0.1, 0.1), min_size=20, max_size=60))
@@ -299,7 +299,7 @@ def test_ten_percent_of_noise_in_the_rate_of_a_worker_does_not_flap(
             20 + tick * 0.5,
         )
         numbers.append(decision.replicas)
-    changes = sum(1 for before, after in pairwise(numbers) if before != after)
-    ups = sum(1 for before, after in pairwise(numbers) if before < after)
-    assert changes <= 3
-    assert ups <= 2
+    steps = [after - before for before, after in pairwise(numbers) if before != after]
+    turns = sum(1 for one, other in pairwise(steps) if (one > 0) != (other > 0))
+    assert turns <= 1, numbers
+    assert len(steps) <= 5, numbers
