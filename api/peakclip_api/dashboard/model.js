@@ -174,6 +174,7 @@ const BINDINGS = {
   "catch-up": "none is given back during a backlog",
   ceiling: "bound by what the limit can use",
   maximum: "bound by the largest allowed number",
+  "keeping-up": "enough by what they are seen to do",
   shortfall: "one more is tried because the rate is not reached",
   minimum: "bound by the smallest allowed number",
 };

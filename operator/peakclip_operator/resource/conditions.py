@@ -33,6 +33,7 @@ _READY_SENTENCES: Final = {
 _BINDING_SENTENCES: Final = {
     "limit": "as many as {limit}/s needs",
     "demand": "as many as the arrivals and the backlog need",
+    "keeping-up": "those who are there do all that comes, and how fast one works is a guess",
     "shortfall": "one more, since the drain falls short",
     "catch-up": "none is given back before the backlog is gone",
     "activation": "as many as begin at once where there were none",

@@ -86,9 +86,9 @@ class DecisionStatus(Part):
     or Paused."""
 
     binding_constraint: str
-    """What the number of workers follows: limit, demand, shortfall, catch-up, activation, ceiling, minimum, maximum,
-    stabilization, scale-up-limit, scale-down-limit, scale-down-paused, trial, ineffective, excluded, beginning,
-    paused, fallback or unknown."""
+    """What the number of workers follows: limit, demand, keeping-up, shortfall, catch-up, activation, ceiling, minimum,
+    maximum, stabilization, scale-up-limit, scale-down-limit, scale-down-paused, trial, ineffective, excluded,
+    beginning, paused, fallback or unknown."""
 
     rate_reason: str
     """Why the limit in force is what it is: limit, database (it suffers), share (other pools need theirs) or
