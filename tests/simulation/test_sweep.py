@@ -22,6 +22,17 @@ def test_the_plan_keeps_every_promise() -> None:
     assert found.runs == COUNT
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        *(90, 402, 501, 517, 1142),  # a controller that had lost its memory went by the first guess
+        *(177, 296, 335, 715, 836, 10554, 11348, 14352, 14516, 18896, 22084, 24459, 24904, 98957),
+    ],
+)
+def test_a_scenario_that_once_broke_a_promise(seed: int) -> None:
+    assert runs(range(seed, seed + 1)).broken == []
+
+
 def test_every_kind_of_arrivals_and_of_trouble_is_drawn() -> None:
     words = {word for seed in range(1, 201) for word in drawn(seed).words.split(", ")}
     assert len(words) == 6 + len(sweep._TROUBLES)
