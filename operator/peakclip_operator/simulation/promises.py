@@ -173,6 +173,8 @@ def _restart(run: Run) -> list[Violation]:
         wanted = [number for _, _, number, _ in looks if number is not None]
         last = looks[-1][0]
         one = scenario.batch / scenario.work_seconds(back)
+        if before:  # a database that is behind looks like slow workers until more of them change nothing
+            one = min(one, scenario.database.most(back) / before)
         quickest = scenario.batch / min(scenario.work_seconds(back), scenario.work_seconds(last))
         rate = min(run.rate_at(back), scenario.limit_at(back), scenario.limit_at(last))
         exact = _MEASURED - scenario.work_noise / 2
