@@ -160,7 +160,7 @@ def _unknown(run: Run) -> list[Violation]:
 def _restart(run: Run) -> list[Violation]:
     """The first looks of a new controller, and what follows its hold if it has lost its memory: then nobody is given
     back whom R could use, as far as some seconds can measure that. None adds more than one whom neither a backlog nor
-    the arrivals call for."""
+    the arrivals call for, by what truly came and was done meanwhile."""
     scenario, found, spec = run.scenario, [], run.scenario.spec()
     lost = min(spec.worker_settle_seconds + spec.panic_window_seconds, scenario.stabilization_seconds)
     for restart in scenario.restarts:
@@ -182,10 +182,14 @@ def _restart(run: Run) -> list[Violation]:
         told = not any(since <= last and until >= back for since, until in scenario.telemetry_out)
         if not restart.memory_kept and told and min(wanted) < min(before, useful) - 1:
             found.append(Violation("restart", back, f"{before} -> {min(wanted)} workers after a restart"))
-        if not restart.memory_kept:  # all that is known where little was seen
+        # All that is known where little was seen.
+        if not restart.memory_kept or restart.at < spec.worker_settle_seconds + spec.panic_window_seconds:
             one = min(one, scenario.batch / scenario.prior_work_seconds)
-        called_for = ceil(_most_arrivals(run, last) * (1 + spec.spare) / spec.utilization / one)
         waiting = max(run.waiting[int(back / run.step_seconds) : round(last / run.step_seconds) + 1])
+        start = 1.2 * max(scenario.start_seconds, scenario.told_start_seconds)
+        come = _most_arrivals(run, last)
+        demand = come / spec.utilization + (waiting + come * start) / scenario.catch_up_seconds
+        called_for = ceil(demand * (1 + spec.spare) / (one * exact))
         if max(wanted) > max(before, called_for) + 1 and waiting < scenario.limit_at(back):
             found.append(Violation("restart", back, f"{before} -> {max(wanted)} workers after a restart"))
     return found
