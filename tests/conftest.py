@@ -39,6 +39,18 @@ _STORE_NOT_CREATED = 10049
 _TEMPLATE = "peakclip_template"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """One failure is enough to notice a planted fault: what takes no time goes first."""
+    if config.getoption("--hypothesis-profile", None) == "mutation":
+        items.sort(key=_takes_time)
+
+
+def _takes_time(item: pytest.Item) -> tuple[bool, bool, bool]:
+    folder = item.path.parts
+    example = getattr(item, "obj", None)
+    return "integration" in folder, "simulation" in folder, getattr(example, "is_hypothesis_test", False)
+
+
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
     """Not pytest's own folder: that is closed to the account of PostgreSQL when root runs the tests."""
