@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from peakclip_operator.plan import Fallback, Lag, Memory, Observation, Override, PoolSpec, StepLimit, decide
+from peakclip_operator.plan import (
+    Fallback,
+    Lag,
+    Memory,
+    Observation,
+    Override,
+    PoolSpec,
+    StepLimit,
+    Totals,
+    decide,
+)
 from peakclip_operator.plan.steps import overruled, stabilize, step
 
 SPEC = PoolSpec(max_replicas=20)
@@ -108,3 +118,33 @@ def test_every_bound_is_told_in_its_order() -> None:
         decision, memory = decide(held, Observation(Lag(0, 0, 9_000, 9_000), None, 3), memory, float(second))
     assert decision.bounds == (("demand", 0), ("minimum", 1), ("scale-down-paused", 3))
     assert decision.binding_constraint == "scale-down-paused"
+
+
+def beginning(
+    spec: PoolSpec, found: int, *, speed: float | None = None, seconds: float = 12.0
+) -> list[float]:
+    """Seconds after its first look in which a controller without a memory leaves alone whom it finds. `speed`: what
+    busy workers tell to do in a second."""
+    memory, held = Memory(), []
+    for tick in range(int(seconds * 2)):
+        done = 0 if speed is None else round(speed * found * tick / 2)
+        totals = None if speed is None else Totals(done, 0, found * tick / 2)
+        seen = Observation(Lag(0, 0, done, done), totals, found)
+        decision, memory = decide(spec, seen, memory, 1_000 + tick / 2)
+        if decision.binding_constraint == "beginning":
+            assert decision.replicas == found
+            held.append(tick / 2)
+    return held
+
+
+BEGUN = PoolSpec(max_replicas=20, stabilization_seconds=0.0)
+
+
+def test_whom_a_controller_without_a_memory_finds_is_left_alone_for_a_window() -> None:
+    assert beginning(BEGUN, 5) == [tick / 2 for tick in range(12)]
+    assert beginning(BEGUN, 20) == beginning(BEGUN, 5)
+    assert beginning(BEGUN, 21) == beginning(BEGUN, 1) == beginning(replace(BEGUN, paused=True), 5) == []
+
+
+def test_and_only_until_it_is_known_what_one_of_them_does() -> None:
+    assert max(beginning(BEGUN, 5, speed=22.0)) == BEGUN.worker_settle_seconds - 0.5

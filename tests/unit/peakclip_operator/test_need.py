@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from peakclip_operator.plan import Decision, Lag, Memory, Observation, PoolSpec, decide
+from peakclip_operator.plan import Decision, Lag, Memory, Observation, PoolSpec, StepLimit, decide
 
 SPEC = PoolSpec(limit_per_second=100, prior_batch_seconds=1 / 22, stabilization_seconds=10)
 
@@ -149,3 +149,23 @@ def test_unknown_tells_since_when() -> None:
     assert decision.unknown["lag"] == watch.now + 1
     decision = watch.seconds(5)
     assert "lag" not in decision.unknown
+
+
+def test_the_reason_of_a_calm_pool() -> None:
+    watch = Watch()
+    assert watch.seconds(20, 1).reason == "KeepingUp"
+    assert watch.seconds(20, 0).reason == "Idle"
+    watch.seconds(60, 40, waiting=10)
+    decision = watch.seconds(4, 0)
+    assert (decision.reason, decision.binding_constraint) == ("Stabilizing", "stabilization")
+
+
+def test_the_maximum_is_the_reason_only_where_more_are_needed() -> None:
+    watch = Watch(replace(SPEC, max_replicas=6))
+    decision = watch.seconds(1, 10_000, waiting=10_000)
+    assert (decision.replicas, decision.reason) == (6, "CatchingUp")
+    decision = Watch(replace(SPEC, max_replicas=5)).seconds(1, 10_000, waiting=10_000)
+    assert (decision.replicas, decision.reason) == (5, "AtMaximum")
+    limited = replace(SPEC, max_replicas=5, scale_up=StepLimit(2, 10.0))
+    decision = Watch(limited).seconds(1, 10_000, waiting=10_000)
+    assert (decision.replicas, decision.reason) == (3, "CatchingUp")
