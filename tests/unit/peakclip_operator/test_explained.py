@@ -11,6 +11,7 @@ import pytest
 from peakclip.cli.explain import as_text
 from peakclip.messages import PoolStatus, encode
 from peakclip_operator.plan import DatabaseTotals, Lag, Memory, Observation, PoolSpec, Totals, decide
+from peakclip_operator.plan.explain import formula
 from peakclip_operator.ports import PaceReading, Telemetry, Workers
 from peakclip_operator.report import Seen, pool_status
 
@@ -82,3 +83,25 @@ def test_what_an_older_operator_says_is_shown_as_far_as_it_goes() -> None:
         del told[name]
     text = as_text(msgspec.convert(told, PoolStatus))
     assert len(text.splitlines()) == 3
+
+
+NUMBERS = {
+    "lag_ready": 12_340, "lag_in_flight": 10, "lag_stuck": 3, "counted_arrival_per_second": 1666.67,
+    "catch_up_seconds": 120, "want_per_second": 100.0, "effective_per_second": 100.0, "start_seconds": 3.0,
+    "utilization": 0.7, "demand_per_second": 2506.4, "spare": 0.2, "per_worker_per_second": 22.0,
+}  # fmt: skip
+
+
+def test_the_formula_shows_every_number_that_it_rests_on() -> None:
+    bounds = [("limit", 6), ("ceiling", 7)]
+    assert formula(NUMBERS, bounds, 6) == (
+        "want = min(R 100, lag 12347/120 + arrivals 1667*3/120 + 1667/0.7 = 2506) = 100; "
+        "needed = 100*1.2/22; limit 6, ceiling 7 -> 6 workers"
+    )
+    unknown = NUMBERS | {"lag_in_flight": None, "demand_per_second": None, "lag_stuck": None, "spare": None}
+    assert formula(unknown, [], None) == (
+        "want = min(R 100, lag ?/120 + arrivals 1667*3/120 + 1667/0.7 = ?) = 100; needed = 100*1/22; -> unknown"
+    )
+    assert "lag 12350/120" in formula(NUMBERS | {"lag_stuck": None}, [], 1)
+    assert "lag ?/120" in formula(NUMBERS | {"lag_ready": None}, [], 1)
+    assert formula(NUMBERS | {"want_per_second": None}, bounds[:1], 0) == "limit 6 -> 0 workers"

@@ -51,6 +51,77 @@ def test_the_same_look_twice_adds_nothing() -> None:
     assert worked.add(look(1.0, in_flight=3, delivered=10), 3) == worked
 
 
+BEFORE = look(10.0, in_flight=4, delivered=14)  # 10 were finished
+
+
+@pytest.mark.parametrize(
+    ("after", "finished", "busy"),
+    [
+        (look(12.0, in_flight=2, delivered=32), 20, 4.0),  # two workers, 3 in hand on the average
+        (look(15.0, in_flight=4, delivered=14), 0, 10.0),  # five seconds are no gap, and nothing was done
+        (look(15.1, in_flight=4, delivered=14), 0, 0.0),
+        (look(11.0, in_flight=4, delivered=13), 0, 0.0),  # fewer than before: another consumer
+        (look(11.0, in_flight=2, delivered=13), 1, 2.0),
+        (look(9.0, in_flight=4, delivered=20), 0, 0.0),  # a clock that was set back
+    ],
+)
+def test_two_looks_are_counted_to_the_edge(after: Look, finished: int, busy: float) -> None:
+    worked = Worked(100, 7.0).add(BEFORE, 2).add(after, 2)
+    assert (worked.finished, worked.busy_seconds) == (100 + finished, 7.0 + busy)
+    assert worked.last == (after if after.at > BEFORE.at else BEFORE)
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "delivered", "at", "rate", "now", "bound"),
+    [
+        (10, 60, 11.9, 100.0, 10, None),  # not two seconds yet
+        (10, 60, 12.0, 100.0, 10, 40),  # 50 in 2 s with 10 in hand: 0.4 s each, times 100/s
+        (10, 29, 12.0, 100.0, 10, None),  # 19 are too few
+        (10, 30, 12.0, 100.0, 10, 100),
+        (10, 29, 30.0, 100.0, 10, None),  # until 20 s have passed; this is a gap
+        (10, 10, 12.0, 100.0, 10, None),
+        (10, 60, 12.0, 0.0, 10, 10),
+        (0, 60, 12.0, 100.0, 10, 10),
+        (1, 10_010, 12.0, 1.0, 3, 1),  # never below one
+        (10, 60, 12.0, 1_000.0, 10, 300),  # nor above what R does in `longest`: 0.3 s
+        (10, 60, 12.0, 100.0, 37, 37),  # 8 % off: noise
+        (10, 60, 12.0, 100.0, 36, 40),
+    ],
+)
+def test_the_bound_by_its_numbers(
+    in_flight: int, delivered: int, at: float, rate: float, now: int, bound: int | None
+) -> None:
+    """`bound` None: the measurement goes on, or begins anew after a gap."""
+    first = look(10.0, in_flight=in_flight, delivered=10 + in_flight)
+    most = MostInHand().next(first, rate, now, 0.3)[1]
+    assert most == MostInHand(first, 0.0, first)
+    last = look(at, in_flight=in_flight, delivered=delivered + in_flight)
+    found, after = most.next(last, rate, now, 0.3 if rate > 500 else 30.0)
+    if bound is None:
+        goes_on = MostInHand(first, in_flight * (at - 10.0), last)
+        assert (found, after) == (now, goes_on if at - 10.0 <= 5 else MostInHand(last, 0.0, last))
+    else:
+        assert (found, after) == (bound, MostInHand(last, 0.0, last))
+
+
+def test_few_are_measured_for_longer_and_a_gap_begins_anew() -> None:
+    most, bound = MostInHand(), 10
+    for at in range(0, 20, 4):
+        bound, most = most.next(look(at, in_flight=10, delivered=10 + at), 1.0, bound, 30.0)
+        assert bound == 10
+    looked_again = most.next(look(16.0, in_flight=10, delivered=26), 1.0, bound, 30.0)
+    assert looked_again == (10, most)
+    for gone in (21.1, 15.0):
+        late = look(gone, in_flight=10, delivered=36)
+        assert most.next(late, 1.0, bound, 30.0) == (10, MostInHand(late, 0.0, late))
+    assert (
+        most.next(look(20.0, in_flight=10, delivered=26), 2.0, bound, 30.0)[0] == 25
+    )  # 16 in 20 s, 12.5 s each
+    assert most.next(look(21.0, in_flight=10, delivered=11), 0.1, bound, 300.0)[0] == 21  # 1 in 21 s
+    nothing = look(20.0, in_flight=10, delivered=10)
+    assert most.next(nothing, 1.0, bound, 30.0) == (10, MostInHand(nothing, 0.0, nothing))
+
+
 @dataclass
 class Model:
     """Workers that take `take` messages each, and need `seconds` for every one of them, one after the other."""
