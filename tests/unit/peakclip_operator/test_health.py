@@ -102,6 +102,7 @@ def test_one_slow_call_alone_is_bad_luck() -> None:
     assert judge(Health(), Reading(1, 0, 0.0, 1.2, slow=1, timed=1)) is None
     assert judge(Health(), Reading(10, 0, 0.0, 5.5, slow=1, timed=10)) is None
     assert judge(Health(), Reading(10, 0, 0.0, 5.5, slow=2, timed=10)) == "slow"
+    assert judge(Health(), Reading(100, 0, 0.0, 0.9, slow=5, timed=100)) is None  # one in twenty may be slow
     assert judge(Health(), Reading(100, 0, 0.0, 0.9, slow=4, timed=100)) is None
     assert judge(Health(), Reading(1, 0, 9.0, None)) is None
     assert judge(Health(), Reading(2, 0, 9.0, None)) == "wait"
