@@ -167,3 +167,11 @@ def test_in_a_period_nobody_is_started_or_ended_and_the_rate_goes_on() -> None:
     decision, _ = decide(spec, seen, memory, at("2026-11-23T03:00:00"))
     assert decision.replicas is not None
     assert decision.replicas > 3
+
+
+@pytest.mark.parametrize("shown", ["02:01", "02:07", "02:15", "02:30", "02:59"])
+def test_what_the_clock_jumps_over_begins_in_that_very_second(shown: str) -> None:
+    one = period(shown, "04:00", NEW_YORK)
+    jump = at("2026-03-08T07:00:00")
+    assert is_excluded([one], jump - 0.001) is None
+    assert is_excluded([one], jump) is one
