@@ -12,11 +12,12 @@ import functools
 import inspect
 import time
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-_CALIBRATION_CALLS = 20_000
+_CALIBRATION_CALLS = 1_000
+_CALIBRATION_ROUNDS = 20
 
 
 @dataclass(slots=True)
@@ -132,9 +133,20 @@ class Watch:
 
 
 def calibrate() -> Cost:
-    """What a stop watch on an empty function costs here and now; a mean over functions and coroutines."""
-    costs = [_cost_of(_nothing), asyncio.run(_cost_of_coroutine())]
+    """What a stop watch on an empty function costs here and now; a mean over functions and coroutines.
+
+    Of many short rounds the least counts: on a busy machine the others hold time in which nothing ran.
+    """
+    plain = [_round(_nothing) for _ in range(_CALIBRATION_ROUNDS)]
+    coroutines = [asyncio.run(_coroutine_round()) for _ in range(_CALIBRATION_ROUNDS)]
+    costs = [_cost_of(plain), _cost_of(coroutines)]
     return Cost(sum(c.inside for c in costs) / len(costs), sum(c.outside for c in costs) / len(costs))
+
+
+def _cost_of(rounds: Sequence[tuple[float, float, float]]) -> Cost:
+    """The empty call itself is part of `bare`, and counted as the caller's."""
+    inside, caller, bare = (min(seconds) / _CALIBRATION_CALLS for seconds in zip(*rounds, strict=True))
+    return Cost(inside, max(0.0, caller - bare))
 
 
 def _nothing() -> None:
@@ -145,7 +157,8 @@ async def _nothing_async() -> None:
     """Called for its own sake."""
 
 
-def _cost_of(function: Callable[[], None]) -> Cost:
+def _round(function: Callable[[], None]) -> tuple[float, float, float]:
+    """Seconds that the stage of the callee saw, that of the caller, and the loop without stop watches."""
     watch = Watch()
     watched = watch.on("callee", function)
 
@@ -157,10 +170,10 @@ def _cost_of(function: Callable[[], None]) -> Cost:
     repeat(function)
     bare = time.perf_counter() - began
     watch.on("caller", repeat)(watched)
-    return _shares(watch, bare)
+    return watch.stages["callee"].seconds, watch.stages["caller"].seconds, bare
 
 
-async def _cost_of_coroutine() -> Cost:
+async def _coroutine_round() -> tuple[float, float, float]:
     watch = Watch()
     watched = watch.on("callee", _nothing_async)
 
@@ -172,11 +185,4 @@ async def _cost_of_coroutine() -> Cost:
     await repeat(_nothing_async)
     bare = time.perf_counter() - began
     await watch.on("caller", repeat)(watched)
-    return _shares(watch, bare)
-
-
-def _shares(watch: Watch, bare: float) -> Cost:
-    """The empty call itself is part of `bare`, and counted as the caller's."""
-    inside = watch.stages["callee"].seconds / _CALIBRATION_CALLS
-    outside = (watch.stages["caller"].seconds - bare) / _CALIBRATION_CALLS
-    return Cost(inside, max(0.0, outside))
+    return watch.stages["callee"].seconds, watch.stages["caller"].seconds, bare
