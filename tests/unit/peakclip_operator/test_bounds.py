@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -148,3 +150,49 @@ def test_whom_a_controller_without_a_memory_finds_is_left_alone_for_a_window() -
 
 def test_and_only_until_it_is_known_what_one_of_them_does() -> None:
     assert max(beginning(BEGUN, 5, speed=22.0)) == BEGUN.worker_settle_seconds - 0.5
+
+
+WORKERS = "The smallest number of workers may not exceed the largest, which is at least 1."
+UTILIZATION = "Utilization is between 0 and 1, and (1 + spare) * utilization is at most 1."
+TIMES = "The catch-up time, the batch and its prior time are above zero."
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"min_replicas": 3, "max_replicas": 2}, WORKERS),
+        ({"max_replicas": 0, "min_replicas": 0}, WORKERS),
+        ({"min_replicas": -1}, WORKERS),
+        ({"fallback": Fallback(30.0, "Fixed", 21)}, "The fallback's number of workers is between 1 and 20."),
+        ({"fallback": Fallback(30.0, "Fixed", 0)}, "The fallback's number of workers is between 1 and 20."),
+        ({"utilization": 0.0}, UTILIZATION),
+        ({"utilization": 0.95}, UTILIZATION),
+        ({"utilization": 1.01, "spare": 0.0}, UTILIZATION),
+        ({"spare": -0.01}, UTILIZATION),
+        ({"catch_up_seconds": 0.0}, TIMES),
+        ({"prior_batch_seconds": 0.0}, TIMES),
+        ({"batch": 0}, TIMES),
+        ({"limit_per_second": -1.0}, "A limit is not negative."),
+        ({"effective_per_second": -1.0}, "A limit is not negative."),
+    ],
+)
+def test_a_wish_that_contradicts_itself_is_refused(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
+        replace(SPEC, **wrong)
+
+
+def test_a_wish_at_its_edges_is_taken() -> None:
+    edge = replace(
+        SPEC, utilization=1.0, spare=0.0, limit_per_second=0.0, effective_per_second=0.0, min_replicas=20, batch=1,
+        fallback=Fallback(0.0, "Floor", 20),
+    )  # fmt: skip
+    assert edge.rate_per_second == 0
+    with pytest.raises(ValueError, match=r"^A limit of steps is at least one worker in more than no time\.$"):
+        StepLimit(1, 0.0)
+    with pytest.raises(ValueError, match=r"^A limit of steps is at least one worker in more than no time\.$"):
+        StepLimit(0, 10.0)
+    hold = r"^The policies Floor and Fixed name a number of workers, and Hold names none\.$"
+    with pytest.raises(ValueError, match=hold):
+        Fallback(30.0, "Hold", 3)
+    with pytest.raises(ValueError, match=hold):
+        Fallback(30.0, "Fixed")

@@ -184,22 +184,6 @@ def test_eta_is_none_when_more_arrives_than_is_drained() -> None:
     assert decision.eta_seconds is None
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"min_replicas": 3, "max_replicas": 2},
-        {"max_replicas": 0, "min_replicas": 0},
-        {"utilization": 0.0},
-        {"utilization": 0.95},
-        {"catch_up_seconds": 0.0},
-        {"limit_per_second": -1.0},
-    ],
-)
-def test_a_wish_that_contradicts_itself_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"\w+\.$"):
-        replace(SPEC, **wrong)  # type: ignore[arg-type]
-
-
 def test_a_change_of_the_batch_size_is_not_taken_for_a_change_of_speed() -> None:
     """At 400/s a worker starts four at once, in the 45 ms that one took; the telemetry of the seam says nothing."""
     spec, (_, memory), finished, busy = SPEC, burst(), 0, 0.0
