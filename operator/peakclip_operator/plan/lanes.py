@@ -89,7 +89,7 @@ class _Part:
 
 def divide(limit: float, lanes: Sequence[Lane]) -> dict[str, float]:
     """The best division of R, wherever the lanes stand now."""
-    parts = [_part(lane, None) for lane in lanes]
+    parts = [_part(lane, None if lane.demand is None else _milli(lane.demand)) for lane in lanes]
     return {name: rate / _MILLI for name, rate in _divide(_milli(limit), parts).items()}
 
 
@@ -103,9 +103,9 @@ def share(
     """
     total = _milli(limit)
     peaks = {lane.name: _peaks(memory.peaks.get(lane.name, ()), lane, now) for lane in lanes}
-    parts = [_part(lane, None if lane.demand is None else peaks[lane.name]) for lane in lanes]
+    parts = [_part(lane, None if lane.demand is None else peaks[lane.name][0][1]) for lane in lanes]
     best = _divide(total, parts)
-    moved = {lane.name: min(now, memory.moved.get(lane.name, float("-inf"))) for lane in lanes}
+    moved = {lane.name: min(now, memory.moved.get(lane.name, -math.inf)) for lane in lanes}
     settled = {name: now - at >= SETTLE_SECONDS for name, at in moved.items()}
     told = {part.lane.name: part.given for part in parts}
     if sum(told.values()) > total or _hurry(total, parts, best):
@@ -124,16 +124,15 @@ def share(
 def _divide(total: int, parts: Sequence[_Part]) -> dict[str, int]:
     rates = {part.lane.name: 0 for part in parts}
     foot = min(total // _FOOT, total // (_FEET * len(parts))) if parts else 0
-    everybody = sorted(parts, key=lambda part: part.lane.name)
 
     def turn(among: Iterable[_Part], most: Callable[[_Part], int], weight: Callable[[_Part], int]) -> None:
         _fill(rates, [(part.lane.name, weight(part), most(part)) for part in among], total)
 
-    turn(everybody, lambda part: min(part.limit, foot), lambda _: 1)
-    turn(everybody, _guaranteed, lambda part: part.guarantee)
+    turn(parts, lambda part: min(part.limit, foot), lambda _: 1)
+    turn(parts, _guaranteed, lambda part: part.guarantee)
     for most in (lambda part: part.demand, lambda part: int(part.demand * _AHEAD), lambda part: part.limit):
         for priority in sorted({part.lane.priority for part in parts}, reverse=True):
-            among = [part for part in everybody if part.lane.priority == priority]
+            among = [part for part in parts if part.lane.priority == priority]
             turn(among, lambda part, most=most: min(part.limit, most(part)), lambda part: part.lane.weight)  # type: ignore[misc]
     return rates
 
@@ -144,9 +143,9 @@ def _fill(rates: dict[str, int], lanes: Sequence[tuple[str, int, int]], total: i
     Who stands above the level keeps what there is. Worked number: 60 left; a has 0, b has 40, weights 1: 50 and 50.
     """
     free = total - sum(rates.values())
-    open_ = [(name, weight, most) for name, weight, most in lanes if weight > 0 and most > rates[name]]
-    if free <= 0 or not open_:
+    if not free:
         return
+    open_ = [(name, weight, most) for name, weight, most in lanes if most > rates[name]]
     if sum(most - rates[name] for name, _, most in open_) <= free:
         rates |= {name: most for name, _, most in open_}
         return
@@ -154,7 +153,7 @@ def _fill(rates: dict[str, int], lanes: Sequence[tuple[str, int, int]], total: i
     def at(level: int, name: str, weight: int, most: int) -> int:
         return max(rates[name], min(most, weight * level // _FINE))
 
-    low, high = 0, max((most * _FINE // weight + _FINE for _, weight, most in open_), default=0)
+    low, high = 0, max((most * _FINE // weight + _FINE for _, weight, most in open_))
     while low < high:  # the highest level that does not need more than is free
         level = (low + high + 1) // 2
         if sum(at(level, *lane) - rates[lane[0]] for lane in open_) <= free:
@@ -165,15 +164,16 @@ def _fill(rates: dict[str, int], lanes: Sequence[tuple[str, int, int]], total: i
 
 
 def _hurry(total: int, parts: Sequence[_Part], best: Mapping[str, int]) -> bool:
-    """A guarantee is short, or a lane lacks what it can use, by a tenth and more, while nobody or a lower priority has
-    it."""
+    """A guarantee is short by more than a twentieth. Or a lane lacks what it can use, more than a tenth of what it has
+    and than a fiftieth of R, and more than a fiftieth of R is given to nobody, or to lower priorities beyond their best.
+    """
     ungiven = total - sum(part.given for part in parts)
     for part in parts:
         name, given = part.lane.name, part.given
         if 20 * given < 19 * min(_guaranteed(part), best[name]):
             return True
         lower = (other for other in parts if other.lane.priority < part.lane.priority)
-        to_have = max(0, ungiven) + sum(max(0, other.given - best[other.lane.name]) for other in lower)
+        to_have = ungiven + sum(max(0, other.given - best[other.lane.name]) for other in lower)
         if min(part.demand, best[name]) - given > max(given // 10, total // 50) and to_have > total // 50:
             return True
     return False
@@ -187,7 +187,7 @@ def _raise(
     settled: Mapping[str, bool],
 ) -> None:
     """More for those who are to have more, as far as it is in force for nobody: guarantees first, then by priority."""
-    in_force = {part.lane.name: max(part.committed, part.given, told[part.lane.name]) for part in parts}
+    in_force = {part.lane.name: part.committed for part in parts}
     free = total - sum(in_force.values())
     if free < 0:  # R was lowered: nobody goes back to what is still in force for it
         return
@@ -230,15 +230,14 @@ def _peaks(seen: tuple[tuple[float, int], ...], lane: Lane, now: float) -> tuple
     return (*kept, *fresh, (now, demand))
 
 
-def _part(lane: Lane, peaks: tuple[tuple[float, int], ...] | None) -> _Part:
+def _part(lane: Lane, demand: int | None) -> _Part:
     limit = _milli(lane.limit)
-    demand = limit if lane.demand is None else (peaks or _peaks((), lane, 0.0))[0][1]
     given = _milli(lane.given)
     return _Part(
         lane=lane,
         limit=limit,
         guarantee=min(limit, _milli(lane.guarantee)),
-        demand=min(limit, demand),
+        demand=limit if demand is None else min(limit, demand),
         given=given,
         committed=max(given, math.ceil(lane.committed * _MILLI - 1e-6)),
     )
