@@ -165,7 +165,7 @@ def _fill(rates: dict[str, int], lanes: Sequence[tuple[str, int, int]], total: i
 
 def _hurry(total: int, parts: Sequence[_Part], best: Mapping[str, int]) -> bool:
     """A guarantee is short by more than a twentieth. Or a lane lacks what it can use, more than a tenth of what it has
-    and than a fiftieth of R, and more than a fiftieth of R is given to nobody, or to lower priorities beyond their best.
+    and than a fiftieth of R, and more than a fiftieth of R is nobody's, or with a lower priority beyond its best.
     """
     ungiven = total - sum(part.given for part in parts)
     for part in parts:
