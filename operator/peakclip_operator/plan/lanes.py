@@ -40,7 +40,8 @@ SETTLE_SECONDS: Final = 5.0
 _AHEAD: Final = 1.25  # of the demand
 _FOOT: Final = 100  # R/100 for a lane that has nothing else
 _FEET: Final = 10  # but no more than R/10 for all of them
-_FINE: Final = 1 << 20  # parts of a unit of weight, for the level in `_fill`
+_FINE: Final = 1 << 30  # parts of a unit of weight, for the level in `_fill`
+"""Much above the greatest weight, 100,000,000 thousandths of a guarantee: a step of the level is no thousandth."""
 _MILLI: Final = 1000
 
 

@@ -129,6 +129,13 @@ def test_after_the_demands_comes_a_quarter_and_then_the_own_limit(
     assert tuple(divide(limit, three).values()) == expected
 
 
+def test_guarantees_of_any_size_are_divided_to_the_thousandth() -> None:
+    """Half of R for each of two, from 0.002 to 0.1 messages per second, and nothing more for the higher priority."""
+    two = [Lane("a", 1e6, 1, guarantee=1e6), Lane("b", 1e6, guarantee=1e6)]
+    for half in range(1, 51):
+        assert divide(half / 500, two) == {"a": half / 1_000, "b": half / 1_000}
+
+
 def test_half_a_thousandth_for_each_is_nothing() -> None:
     two = [Lane("a", 2e6, guarantee=2e6), Lane("b", 2e6, guarantee=2e6)]
     assert divide(0.001, two) == {"a": 0, "b": 0}
