@@ -204,3 +204,72 @@ def test_a_clock_that_is_set_back_begins_the_backlog_anew() -> None:
     trials = Trials(full_since=500.0, speed=22.0).seen(SPEC, scene(100.0))
     assert (trials.full_since, trials.speed) == (100.0, 22.0)
     assert replace(TRIED, speed=5.0).interrupted() == Trials()
+
+
+def backlog(replicas: int, *, at: float, finished: int = 0, batches: int | None = None) -> Observation:
+    """A long one, of which so many are done; the workers were busy all the time since second 0."""
+    busy = Totals(finished, 0, replicas * at, batches=batches)
+    return Observation(Lag(50_000 - finished, 0, 50_000, finished), busy, replicas, ready=replicas)
+
+
+BLOCKED = Memory(replicas=8, trials=Trials(most=6, until=1_000.0, rate=100.0, block_seconds=60.0))
+
+
+def test_what_was_in_vain_binds_above_it_and_never_for_what_is_unknown() -> None:
+    taken_back, _ = decide(SPEC, backlog(8, at=100.0), BLOCKED, 100.0)
+    assert (taken_back.replicas, taken_back.reason, taken_back.binding_constraint) == (
+        6,
+        "Ineffective",
+        "ineffective",
+    )
+    held, _ = decide(SPEC, Observation(None, None, 8), BLOCKED, 100.0)
+    assert (held.replicas, held.binding_constraint) == (8, "unknown")
+    enough, _ = decide(SPEC, backlog(6, at=100.0), replace(BLOCKED, replicas=6), 100.0)
+    assert (enough.replicas, enough.reason) == (6, "CatchingUp")
+
+
+def test_a_gap_ends_a_trial_and_what_was_seen_of_a_slow_pool() -> None:
+    behind = Memory(replicas=10, trials=TRIED, on_pace_at=10.0, decided_at=100.0, needs=((100.0, 10),))
+    spec = replace(SPEC, gap_seconds=5.0, prior_batch_seconds=1 / 12)
+    _, near = decide(spec, backlog(10, at=105.0), behind, 105.0)
+    assert near.trials.attempt == TRIED.attempt
+    _, far = decide(spec, backlog(10, at=105.1), behind, 105.1)
+    assert (far.trials.attempt, far.on_pace_at, far.decided_at) == (None, 105.1, 105.1)
+
+
+def test_a_slow_pool_is_known_since_it_was_last_on_pace_and_a_gap_forgets_that() -> None:
+    """Six workers that do 60/s where R is 100, looked at each second."""
+    spec, memory = replace(SPEC, effect=Effect(enabled=False), max_replicas=6, gap_seconds=5.0), Memory()
+    for second in range(20):
+        decision, memory = decide(
+            spec, backlog(6, at=float(second), finished=60 * second), memory, 1_000.0 + second
+        )
+    since = memory.on_pace_at
+    assert since is not None
+    assert since < 1_010.0
+    assert memory.changed_at is None or memory.changed_at < 1_010.0
+    assert decision.eta_seconds == pytest.approx((50_000 - 60 * 19) / 60)  # by what they do
+    _, again = decide(spec, backlog(6, at=20.0, finished=1_200), memory, 1_020.0)
+    assert again.on_pace_at == since
+    _, forgot = decide(spec, backlog(6, at=40.0, finished=2_400), memory, 1_040.0)
+    assert forgot.on_pace_at == 1_040.0
+
+
+def test_a_new_number_of_workers_is_told_by_what_they_can_do_together() -> None:
+    spec, memory = replace(SPEC, effect=Effect(enabled=False), max_replicas=6), Memory()
+    for second in range(20):
+        _, memory = decide(spec, backlog(6, at=float(second), finished=60 * second), memory, 1_000.0 + second)
+    memory = replace(memory, changed_at=1_019.5)
+    decision, _ = decide(spec, backlog(6, at=20.0, finished=1_200), memory, 1_020.0)
+    per_worker = decision.inputs["per_worker_per_second"]
+    assert per_worker is not None
+    assert decision.eta_seconds == pytest.approx((50_000 - 1_200) / min(100, 6 * per_worker))
+
+
+def test_the_speed_that_a_trial_goes_by_is_in_batches() -> None:
+    spec, memory = replace(SPEC, batch=4, prior_batch_seconds=0.1), Memory()
+    for second in range(3):
+        _, memory = decide(spec, backlog(6, at=float(second)), memory, 1_000.0 + second)
+    assert memory.trials.speed is None or memory.trials.speed == pytest.approx(10.0)
+    _, memory = decide(spec, backlog(1, at=0.0), Memory(), 1_000.0)
+    assert memory.trials.speed == pytest.approx(10.0)

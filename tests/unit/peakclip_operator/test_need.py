@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from peakclip_operator.plan import Decision, Lag, Memory, Observation, PoolSpec, StepLimit, decide
+from peakclip_operator.plan import (
+    DatabaseTotals,
+    Decision,
+    Lag,
+    Memory,
+    Observation,
+    PoolSpec,
+    StepLimit,
+    Totals,
+    decide,
+)
 
 SPEC = PoolSpec(limit_per_second=100, prior_batch_seconds=1 / 22, stabilization_seconds=10)
 
@@ -169,3 +179,14 @@ def test_the_maximum_is_the_reason_only_where_more_are_needed() -> None:
     limited = replace(SPEC, max_replicas=5, scale_up=StepLimit(2, 10.0))
     decision = Watch(limited).seconds(1, 10_000, waiting=10_000)
     assert (decision.replicas, decision.reason) == (3, "CatchingUp")
+
+
+def test_what_is_told_is_not_unknown_and_a_learnt_start_replaces_the_guess() -> None:
+    told = Totals(0, 0, 0.0, DatabaseTotals(0, 0, 0.0, (0, 0), (1.0,)))
+    memory, decision = Memory(replicas=1), None
+    for now, ready in ((1_000.0, 1), (1_001.0, 1), (1_009.0, 6)):
+        seen = Observation(Lag(10_000, 0, 10_000, 0), told, 6 if decision else 1, ready=ready)
+        decision, memory = decide(SPEC, seen, memory, now)
+    assert decision is not None
+    assert "database" not in decision.unknown
+    assert decision.inputs["start_seconds"] == pytest.approx(8.0, abs=1.0) != SPEC.start_seconds

@@ -164,6 +164,7 @@ def test_in_a_period_nobody_is_started_or_ended_and_the_rate_goes_on() -> None:
         seen = Observation(Lag(burst, 0, burst, 0), Totals(0, 0, 0.0), replicas=3, ready=3)
         decision, memory = decide(spec, seen, memory, now + second)
         assert (decision.replicas, decision.reason, decision.rate) == (3, "Excluded", 90.0)
+        assert decision.binding_constraint == "excluded"
     decision, _ = decide(spec, seen, memory, at("2026-11-23T03:00:00"))
     assert decision.replicas is not None
     assert decision.replicas > 3
