@@ -273,3 +273,13 @@ def test_the_speed_that_a_trial_goes_by_is_in_batches() -> None:
     assert memory.trials.speed is None or memory.trials.speed == pytest.approx(10.0)
     _, memory = decide(spec, backlog(1, at=0.0), Memory(), 1_000.0)
     assert memory.trials.speed == pytest.approx(10.0)
+
+
+def test_the_eta_of_one_that_is_left_and_of_none() -> None:
+    spec, memory = replace(SPEC, effect=Effect(enabled=False)), Memory()
+    for second in range(10):
+        _, memory = decide(spec, backlog(1, at=float(second)), memory, 1_000.0 + second)
+    one = Observation(Lag(1, 0, 50_000, 49_999), None, 1)
+    last, _ = decide(spec, one, replace(memory, changed_at=1_009.9), 1_010.0)
+    none, _ = decide(spec, Observation(Lag(0, 0, 50_000, 50_000), None, 1), memory, 1_010.0)
+    assert (last.eta_seconds or 0) > 0 == none.eta_seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from peakclip.cli.explain import as_text
 from peakclip.messages import PoolStatus, encode
 from peakclip_operator.plan import DatabaseTotals, Lag, Memory, Observation, PoolSpec, Totals, decide
+from peakclip_operator.plan.effect import Trials
 from peakclip_operator.plan.explain import formula
 from peakclip_operator.ports import PaceReading, Telemetry, Workers
 from peakclip_operator.report import Seen, pool_status
@@ -105,3 +107,38 @@ def test_the_formula_shows_every_number_that_it_rests_on() -> None:
     assert "lag 12350/120" in formula(NUMBERS | {"lag_stuck": None}, [], 1)
     assert "lag ?/120" in formula(NUMBERS | {"lag_ready": None}, [], 1)
     assert formula(NUMBERS | {"want_per_second": None}, bounds[:1], 0) == "limit 6 -> 0 workers"
+
+
+def test_every_number_that_was_used_is_told_under_its_name() -> None:
+    spec = PoolSpec(batch=2, share_per_second=90.0)
+    calls = [
+        DatabaseTotals(0, 0, 0.0, (0, 0, 0), (0.1, 1.0)),
+        DatabaseTotals(100, 1, 5.0, (90, 10, 0), (0.1, 1.0)),
+    ]
+    memory = Memory(replicas=8)
+    lag = Lag(12_000, 6, 12_100, 94, 7.5, redelivered=6, floor_seq=90)
+    for now, database in ((NOW, calls[0]), (NOW + 6, calls[1])):
+        seen = Observation(lag, Totals(0, 0, 0.0, database), 8, ready=7, delayed=2, scheduled=3)
+        trials = Trials(most=5, until=NOW + 60, rate=100.0, block_seconds=60.0)
+        decision, memory = decide(spec, seen, replace(memory, trials=trials), now)
+    inputs = decision.inputs
+    assert {name: inputs[name] for name in NAMED} == NAMED
+    assert inputs.keys() == NAMED.keys() | {
+        "stable_arrival_per_second", "arrival_per_second", "counted_arrival_per_second", "drain_per_second",
+        "demand_per_second", "want_per_second", "needed_workers", "database_per_second",
+    }  # fmt: skip
+    blind, _ = decide(spec, Observation(), replace(memory, trials=Trials()), NOW + 120)
+    assert {name for name, value in blind.inputs.items() if value is None} >= {
+        "lag_ready", "lag_in_flight", "lag_stuck", "lag_delayed", "lag_scheduled", "oldest_seconds", "observed_workers",
+        "ready_workers", "blocked_above_workers", "blocked_until",
+    }  # fmt: skip
+
+
+NAMED = {
+    "lag_ready": 12_000, "lag_in_flight": 6, "lag_stuck": 0, "lag_delayed": 2, "lag_scheduled": 3,
+    "oldest_seconds": 7.5, "per_worker_per_second": 40.0, "per_worker_is_prior": True, "batch": 2,
+    "limit_per_second": 100.0, "effective_per_second": 90.0, "share_per_second": 90.0, "database_error_share": 0.01,
+    "database_wait_seconds": 0.05, "database_p95_seconds": pytest.approx(0.55), "observed_workers": 8,
+    "ready_workers": 7, "blocked_above_workers": 5, "blocked_until": NOW + 60, "catch_up_seconds": 120.0,
+    "start_seconds": 0.5, "utilization": 0.7, "spare": 0.2,
+}  # fmt: skip
