@@ -41,7 +41,8 @@ _AHEAD: Final = 1.25  # of the demand
 _FOOT: Final = 100  # R/100 for a lane that has nothing else
 _FEET: Final = 10  # but no more than R/10 for all of them
 _FINE: Final = 1 << 30  # parts of a unit of weight, for the level in `_fill`
-"""Much above the greatest weight, 100,000,000 thousandths of a guarantee: a step of the level is no thousandth."""
+"""Above the greatest weight, a guarantee of 100,000,000 thousandths: one step of the level is then less than one of
+them to every lane."""
 _MILLI: Final = 1000
 
 
@@ -90,7 +91,9 @@ class _Part:
 
 def divide(limit: float, lanes: Sequence[Lane]) -> dict[str, float]:
     """The best division of R, wherever the lanes stand now."""
-    parts = [_part(lane, None if lane.demand is None else _milli(lane.demand)) for lane in lanes]
+    parts = [
+        _part(lane, None if lane.demand is None else _milli(min(lane.demand, lane.limit))) for lane in lanes
+    ]
     return {name: rate / _MILLI for name, rate in _divide(_milli(limit), parts).items()}
 
 

@@ -22,6 +22,7 @@ _SEES_SECONDS = (
 _ARRIVAL_SECONDS = 2
 _FEW = 5  # orders in a stabilization time that scatter by as much as they are
 _MEASURED = 0.9  # the speed of workers whose work is even, measured for some seconds, is as exact as this
+_LONGEST_START = 1.2  # times the mean: what the fleet draws
 _KEPT_SECONDS = 2.0  # the first looks of a new controller that has its memory
 
 
@@ -123,7 +124,7 @@ def grace(run: Run) -> float:
     """A worker's start; what has to be seen before it can be known; the seconds in which nothing was seen or nobody
     decided; and what a dead worker had in hand."""
     scenario = run.scenario
-    start = 1.2 * scenario.start_seconds + 2 * scenario.tick_seconds
+    start = _LONGEST_START * scenario.start_seconds + 2 * scenario.tick_seconds
     longest = max(seconds for _, seconds in scenario.work)
     sees = _SEES_SECONDS + longest + scenario.telemetry_late  # a worker tells of its work when it is done
     unseen = sum(until - since for since, until in (*scenario.lag_unknown, *scenario.telemetry_out))
@@ -182,11 +183,11 @@ def _restart(run: Run) -> list[Violation]:
         told = not any(since <= last and until >= back for since, until in scenario.telemetry_out)
         if not restart.memory_kept and told and min(wanted) < min(before, useful) - 1:
             found.append(Violation("restart", back, f"{before} -> {min(wanted)} workers after a restart"))
-        # All that is known where little was seen.
+        # The first guess is all that is known where little was seen.
         if not restart.memory_kept or restart.at < spec.worker_settle_seconds + spec.panic_window_seconds:
             one = min(one, scenario.batch / scenario.prior_work_seconds)
         waiting = max(run.waiting[int(back / run.step_seconds) : round(last / run.step_seconds) + 1])
-        start = 1.2 * max(scenario.start_seconds, scenario.told_start_seconds)
+        start = _LONGEST_START * max(scenario.start_seconds, scenario.told_start_seconds)
         come = _most_arrivals(run, last)
         demand = come / spec.utilization + (waiting + come * start) / scenario.catch_up_seconds
         called_for = ceil(demand * (1 + spec.spare) / (one * exact))

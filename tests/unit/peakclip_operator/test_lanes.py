@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,6 +28,10 @@ from peakclip_operator.plan.lanes import Lane, LanesMemory, divide, share
 def test_the_worked_numbers(demands: Sequence[float | None], expected: Sequence[float]) -> None:
     three = [one(demand=demand) for one, demand in zip((orders, effects, reaper), demands, strict=True)]
     assert tuple(divide(100, three).values()) == expected
+
+
+def test_a_demand_without_end_is_the_lanes_limit() -> None:
+    assert divide(100, [orders(demand=math.inf)]) == {"orders": 100}
 
 
 def test_inside_a_priority_the_weights_divide() -> None:
