@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from structlog.testing import capture_logs
 
 from peakclip.errors import RefusedError, UnavailableError
 from peakclip.jetstream import JetStream, PubAck, StoredMessage, StreamState
@@ -69,6 +68,13 @@ class Looking:
         self._left = 0
         self._sleep = asyncio.sleep
         monkeypatch.setattr(limiter.asyncio, "sleep", self._pause)
+        self.said: list[str] = []
+        monkeypatch.setattr(limiter, "log", self)
+
+    def _note(self, event: str, **told: Any) -> None:
+        self.said.append(str(told.get("reason", event)))
+
+    debug = info = warning = error = _note
 
     async def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -81,9 +87,10 @@ class Looking:
     async def looks(self, count: int) -> list[str]:
         """What it says during so many looks: its words for open and closed."""
         self._left = count
-        with capture_logs() as said, pytest.raises(asyncio.CancelledError):
+        self.said.clear()
+        with pytest.raises(asyncio.CancelledError):
             await self.limiter.run()
-        return [one.get("reason", one["event"]) for one in said]
+        return self.said[:]
 
 
 @pytest.fixture
