@@ -1,7 +1,7 @@
 """A system without a flaw, in memory, with clients who record what they are told: what the checker is tested on.
 
-`answer` says what the client learns: `ok` what the system says, `lost` nothing although it was done, `open` not even
-that it will learn nothing, `unsent` nothing, and nothing was done.
+`answer` says what the client learns: `ok` what the system says, `late` the same, when `arrive` is called; `lost`
+nothing although it was done, `open` not even that it will learn nothing, `unsent` nothing, and nothing was done.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from faults.history.transitions import REACHES
 from peakclip.audit.facts import ACTIVE, SOLD, OrderRow, Payment, RateLimit, SaleRow
 from peakclip.messages import order_id as named_by
 
-Answer: TypeAlias = Literal["ok", "lost", "open", "unsent"]
+Answer: TypeAlias = Literal["ok", "lost", "open", "unsent", "late"]
 Said: TypeAlias = (
     tuple[str, bool] | str | None
 )  # a problem and whether a payment was given back; a status; or nothing
@@ -40,6 +40,7 @@ class Flawless:
     payments: dict[tuple[str, str], Payment] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     reviews: dict[str, Review] = field(default_factory=dict)
+    under_way: list[tuple[int, str, Said]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.history = History("t", self.tick)
@@ -66,11 +67,11 @@ class Flawless:
         attempt = self.history.invoke(kind, order_id=order_id, key=key)
         self._end(attempt, order_id, answer, lambda: self._acted(kind, order_id, key))
 
-    def read(self, order_id: str) -> None:
+    def read(self, order_id: str, answer: Answer = "ok") -> None:
         row = self.rows.get(order_id)
         attempt = self.history.invoke(Kind.READ, order_id=order_id)
         said: Said = row.status if row is not None else ("order-not-found", False)
-        self._end(attempt, order_id, "ok", lambda: said)
+        self._end(attempt, order_id, answer, lambda: said)
 
     def review(self, order_id: str, key: str, answer: Answer = "ok", kind: Kind = Kind.REVIEW) -> None:
         attempt = self.history.invoke(kind, order_id=order_id, key=key)
@@ -84,15 +85,24 @@ class Flawless:
                 row, "order.cancelled", status="cancelled", reason="expired", cancelled_at=self.tick()
             )
 
+    def arrive(self) -> None:
+        """All answers that are late, the newest first."""
+        while self.under_way:
+            self._answer(*self.under_way.pop())
+
     # -- what the system does ------------------------------------------------------------------------------
 
     def _end(self, attempt: int, order_id: str, answer: Answer, do: Callable[[], Said]) -> None:
         said = None if answer == "unsent" else do()
-        if answer == "open":
-            return
-        if answer in ("lost", "unsent"):
+        if answer == "late":
+            self.under_way.append((attempt, order_id, said))
+        elif answer in ("lost", "unsent"):
             self.history.unknown(attempt, "connection-lost")
-        elif isinstance(said, tuple):
+        elif answer == "ok":
+            self._answer(attempt, order_id, said)
+
+    def _answer(self, attempt: int, order_id: str, said: Said) -> None:
+        if isinstance(said, tuple):
             self.history.refused(attempt, said[0], refunded=said[1])
         else:
             self.history.ok(attempt, order_id, said, review_id=None if said else f"r-{order_id}")
