@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from faults.history.facts import Delivery, Event, Facts
 from faults.history.flawless import Flawless
@@ -105,7 +106,7 @@ def drop_payment(facts: Facts, payment_id: str, *kinds: str) -> Facts:
     return replace(facts, payments=tuple(kept))
 
 
-def sale(facts: Facts, **changes: int) -> Facts:
+def sale(facts: Facts, **changes: Any) -> Facts:
     return replace(facts, sales=(replace(facts.sales[0], **changes),), counters={})
 
 

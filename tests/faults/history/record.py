@@ -7,11 +7,11 @@ to compare with clocks of others. One client process writes one history.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -36,6 +36,7 @@ class Kind(StrEnum):
     READ = "read"
 
 
+_COME_AGAIN: Final = frozenset({408, 429})
 PLACES: Final = frozenset({Kind.PURCHASE, Kind.ORDER})
 
 
@@ -166,6 +167,16 @@ class History:
 
     def unknown(self, attempt: int, cause: str, *, at: float | None = None) -> None:
         self._take(Unknown(attempt=attempt, at=self._when(at), cause=cause))
+
+    def answered(self, attempt: int, status: int, body: Mapping[str, Any]) -> None:
+        """As the API's answer says. Who is told to come again knows nothing yet."""
+        if status in _COME_AGAIN or status >= 500:
+            self.unknown(attempt, str(status))
+        elif status < 300:
+            self.ok(attempt, body["order_id"], body.get("status"), review_id=body.get("review_id"))
+        else:
+            problem = str(body.get("type", status)).rpartition("/")[2]
+            self.refused(attempt, problem, refunded=bool(body.get("refunded")))
 
     def _when(self, at: float | None) -> float:
         return self._clock() if at is None else at

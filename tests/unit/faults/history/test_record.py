@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from faults.history.record import History, HistoryError, Kind, operations
+from faults.history.record import End, History, HistoryError, Kind, Ok, Refused, Unknown, operations
 
 from peakclip.messages import order_id
 
@@ -70,3 +71,21 @@ def test_a_new_order_is_named_by_its_key_and_nothing_else() -> None:
         history.invoke(Kind.PURCHASE)
     with pytest.raises(HistoryError, match="attempt 1 ends"):
         history.ok(1, "o")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "end"),
+    [
+        (202, {"order_id": "o", "status": "queued"}, Ok(attempt=1, at=2, order_id="o", status="queued")),
+        (201, {"order_id": "o", "review_id": "r"}, Ok(attempt=1, at=2, order_id="o", review_id="r")),
+        (409, {"type": "https://x/sold-out"}, Refused(attempt=1, at=2, problem="sold-out")),
+        (409, {"type": "lost", "refunded": True}, Refused(attempt=1, at=2, problem="lost", refunded=True)),
+        (404, {}, Refused(attempt=1, at=2, problem="404")),
+        (429, {"type": "line-too-long"}, Unknown(attempt=1, at=2, cause="429")),
+        (503, {}, Unknown(attempt=1, at=2, cause="503")),
+    ],
+)
+def test_an_answer_is_yes_no_or_nobody_knows(status: int, body: dict[str, Any], end: End) -> None:
+    history = History("t", iter((1, 2)).__next__)
+    history.answered(history.invoke(Kind.READ, order_id="o"), status, body)
+    assert history.entries[1] == end
