@@ -45,7 +45,7 @@ async def read_facts(
 
     def note(message: StoredMessage) -> None:
         if message.subject != topology.retry_subject(topology.EFFECTS_POOL):
-            events.append(_event(message))
+            events.append(event_of(message))
 
     await read_stream(data.js, topology.EVENTS, ">", 1, note)
     return Facts(
@@ -65,7 +65,7 @@ async def read_facts(
     )
 
 
-def _event(message: StoredMessage) -> Event:
+def event_of(message: StoredMessage) -> Event:
     event_id, calls_for = read_event(message.subject, message.payload)
     body = _decode(message.payload)
     return Event(
@@ -74,9 +74,9 @@ def _event(message: StoredMessage) -> Event:
     )  # fmt: skip
 
 
-def delivery(call: Call, at: float) -> Delivery:
-    """A webhook that the receiver answered with 2xx, and when it came."""
+def delivery(call: Call) -> Delivery:
+    """A webhook as the receiver got it."""
     told: Mapping[str, Any] = call.event["data"]["data"]
     kind: str = call.event["type"]
     subject = told.get("review_id" if kind.startswith("review.") else "order_id")
-    return Delivery(call.key, kind, call.event["subject"], subject, at)
+    return Delivery(call.key, kind, call.event["subject"], subject, call.at)

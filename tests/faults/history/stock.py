@@ -46,7 +46,7 @@ def _of_sale(case: Case, sale: SaleRow, held: int, kept_trying: Collection[str])
     elif sale.reserved + sale.sold != held:
         damage = Damage.OVERSOLD if sale.reserved + sale.sold < held else Damage.UNDERSOLD
         yield Finding(damage, subjects, here)
-    elif sale.sale_id in kept_trying and offered:
+    elif sale.sale_id in kept_trying and offered > aside:
         refused = [
             one
             for one in case.operations
