@@ -83,7 +83,7 @@ class Buyers:
         pairs = list(zip(requests, driver.answers, strict=True))
         for job, (request, answer) in enumerate(pairs):
             answers[self._note(sale, request, answer)] += 1
-            self._record(attempts[job], answer, asked_again=driver._attempts[job] > 0)
+            self._record(attempts[job], answer, asked_again=driver.attempts[job] > 0)
         self._note_changes_of_mind(pairs)
         return answers
 
