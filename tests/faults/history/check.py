@@ -17,9 +17,13 @@ __all__ = ["Damage", "Finding", "check"]
 
 
 def check(
-    history: History, facts: Facts, *, kept_trying: Collection[str] = (), overtaking: bool = False
+    history: History, facts: Facts, *, kept_trying: Collection[str] = (), overtaking: bool = True
 ) -> tuple[Finding, ...]:
-    """`kept_trying`: sales whose buyers went on until nobody got anything. `overtaking`: see `sequence.events`."""
+    """`kept_trying`: sales whose buyers went on until nobody got anything.
+
+    `overtaking`: in the stream a later event of an order may come before an earlier one. So users are told
+    (docs/reference/events.md); False where nothing can have held a relay's claim beyond the relay itself.
+    """
     case = Case.of(history, facts)
     return tuple(
         chain(

@@ -13,7 +13,11 @@ from faults.history.transitions import REACHES
 
 
 def events(case: Case, overtaking: bool) -> Iterator[Finding]:
-    """`overtaking`: several relays may let a later event of an order pass an earlier one (docs/reference/events.md)."""
+    """By `version` they tell the life of the order; their places in the stream do so, too, unless `overtaking`.
+
+    One relay publishes in the order of the outbox, repeats included. But the rows that it has claimed stay locked
+    until PostgreSQL sees that it is gone (a frozen backend, a cut link), and its successor passes over them.
+    """
     by_order: defaultdict[str, list[Event]] = defaultdict(list)
     for event in case.events.values():
         if event.version is not None:

@@ -14,7 +14,7 @@ from peakclip.audit.facts import DeadLetter, Dropped, Payment
 
 
 def found(day: Flawless, facts: Facts | None = None, **options: object) -> list[tuple[Damage, str]]:
-    findings = check(day.history, day.facts() if facts is None else facts, **options)  # type: ignore[arg-type]
+    findings = check(day.history, day.facts() if facts is None else facts, **{"overtaking": False, **options})  # type: ignore[arg-type]
     for one in findings:
         print(one)
         assert one.evidence

@@ -275,7 +275,7 @@ DAMAGES: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[[Day], 
 def test_damage_is_found_as_what_it_is(name: str) -> None:
     do, damage, subject = DAMAGES[name]
     day = Day()
-    findings = check(day.history, do(day, day.facts()))
+    findings = check(day.history, do(day, day.facts()), overtaking=False)
     print(*findings, sep="\n")
     assert [(one.damage, (*one.subjects, "")[0]) for one in findings] == [(damage, subject(day))]
     assert findings[0].evidence
