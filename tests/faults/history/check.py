@@ -35,6 +35,7 @@ def check(
             stock.limits(case),
             stock.rate(case),
             sequence.events(case, overtaking),
+            sequence.line(case),
             sequence.answers(case),
             sequence.told(case),
             sequence.expiries(case),

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from faults.history.facts import Event
-from faults.history.finding import Case, Damage, Finding, twice, words
+from faults.history.finding import REMEMBERED_SECONDS, Case, Damage, Finding, twice, words
 from faults.history.record import PLACES, Kind
 
 from peakclip.audit.facts import CLOCK_MARGIN_SECONDS
 
-_SEEN_TWICE_SECONDS: Final = 120.0  # for so long the broker knows a message again
 _TELLS: Final = {"notify-customer": "customer", "notify-provider": "provider"}
 
 
@@ -57,7 +56,7 @@ def _seen_twice(case: Case) -> Iterator[Finding]:
     newest: dict[str, float] = {}
     for event in case.facts.events:
         before = newest.get(event.event_id)
-        if before is not None and event.stored_at - before < _SEEN_TWICE_SECONDS:
+        if before is not None and event.stored_at - before < REMEMBERED_SECONDS:
             yield Finding(Damage.DUPLICATED, (event.event_id,), f"in the stream again, message {event.seq}")
         newest[event.event_id] = event.stored_at
 

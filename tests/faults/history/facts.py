@@ -9,6 +9,16 @@ from peakclip.audit.facts import DeadLetter, Dropped, OrderRow, Payment, RateLim
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """An order in the line, as the relay took it out of a frame. One in two frames was admitted twice, and may be."""
+
+    seq: int
+    frame: str
+    order_id: str
+    stored_at: float  # by the broker's clock
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """A message of EVENTS, without the repeats of Peakclip's own effects."""
 
@@ -60,6 +70,7 @@ class Facts:
         default_factory=dict
     )  # units on offer at the admission; absent: no counter
     payments: tuple[Payment, ...] = ()
+    line: tuple[Queued, ...] = ()  # in the order of the stream
     events: tuple[Event, ...] = ()  # in the order of the stream
     events_complete: bool = True  # nothing has been purged
     effects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # event id -> what it brought about

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from faults.history.facts import Delivery, Event, Facts, Notification, Review
+from faults.history.facts import Delivery, Event, Facts, Notification, Queued, Review
 from faults.system import Data
 from receivers import Call
 
@@ -16,6 +16,7 @@ from peakclip.audit import RateLimit
 from peakclip.audit.events import read_event
 from peakclip.audit.fetch import gather_facts, read_stream
 from peakclip.jetstream import StoredMessage
+from peakclip.messages import decode_order
 
 _NOTIFICATIONS: Final = """
 select n.event_id, n.audience, n.user_id, n.kind, extract(epoch from n.created_at)::float8 as at,
@@ -48,11 +49,19 @@ async def read_facts(
             events.append(event_of(message))
 
     await read_stream(data.js, topology.EVENTS, ">", 1, note)
+    line: list[Queued] = []
+
+    def note_order(message: StoredMessage) -> None:
+        frame = message.headers[topology.FRAME_HEADER]
+        line.append(Queued(message.seq, frame, decode_order(message.payload).order_id, message.at))
+
+    await read_stream(data.js, topology.SECKILL, "order.seckill.created.*", 1, note_order)
     return Facts(
         orders=audited.orders,
         sales=audited.sales,
         counters=audited.counters,
         payments=audited.payments,
+        line=tuple(line),
         events=tuple(events),
         events_complete=state.first_seq <= 1,
         effects=audited.effects,

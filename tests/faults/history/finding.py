@@ -16,6 +16,8 @@ from peakclip.audit.facts import OrderRow
 
 T = TypeVar("T")
 
+REMEMBERED_SECONDS: Final = 120.0  # for so long the broker knows a message again
+
 
 class Damage(StrEnum):
     LOST = "lost"  # told, and not there

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from faults.history.facts import Delivery, Event, Facts, Notification, Review
+from faults.history.facts import Delivery, Event, Facts, Notification, Queued, Review
 from faults.history.record import History, Kind
 from faults.history.transitions import REACHES
 
@@ -202,6 +202,11 @@ class Flawless:
             sales=(SaleRow("s", self.stock, self.stock - held, held - sold, sold, self.limit),),
             counters={"s": self.stock - held},
             payments=tuple(self.payments.values()),
+            line=tuple(
+                Queued(number, f"f-{row.order_id}", row.order_id, row.accepted_at)
+                for number, row in enumerate(rows, start=1)
+                if row.sale_id is not None
+            ),
             events=tuple(self.events),
             effects={event.event_id: tuple(sorted(event.calls_for)) for event in self.events},
             reviews=tuple(self.reviews.values()),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from faults.history.facts import Event
-from faults.history.finding import Case, Damage, Finding, can_become, follows, words
+from faults.history.finding import REMEMBERED_SECONDS, Case, Damage, Finding, can_become, follows, words
 from faults.history.record import PLACES, Invoked, Kind, Ok, Refused
 from faults.history.transitions import REACHES
 
@@ -47,6 +47,17 @@ def _legal(ordered: list[Event]) -> bool:
         for before, after in pairwise(ordered)
         if after.version == (before.version or 0) + 1
     )
+
+
+def line(case: Case) -> Iterator[Finding]:
+    """An order stands in it once for each frame, however often its relay died in the middle."""
+    newest: dict[tuple[str, str], float] = {}
+    for one in case.facts.line:
+        before = newest.get((one.frame, one.order_id))
+        if before is not None and one.stored_at - before < REMEMBERED_SECONDS:
+            evidence = f"in the line again, from the same frame {one.frame}, message {one.seq}"
+            yield Finding(Damage.DUPLICATED, (one.order_id,), evidence)
+        newest[one.frame, one.order_id] = one.stored_at
 
 
 def answers(case: Case) -> Iterator[Finding]:

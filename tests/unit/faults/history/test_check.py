@@ -77,6 +77,15 @@ def test_an_event_may_come_again_when_the_broker_has_forgotten_it() -> None:
     assert found(day, replace(facts, events=(*facts.events, again))) == []
 
 
+def test_an_order_may_stand_in_the_line_once_for_each_frame() -> None:
+    day = Day()
+    facts = day.facts()
+    first = facts.line[0]
+    admitted_twice = replace(first, seq=98, frame="another")
+    forgotten = replace(first, seq=99, stored_at=first.stored_at + 121)
+    assert found(day, replace(facts, line=(*facts.line, admitted_twice, forgotten))) == []
+
+
 # -- what clients were told ------------------------------------------------------------------------------
 
 

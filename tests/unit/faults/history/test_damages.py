@@ -261,6 +261,11 @@ DAMAGES: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[[Day], 
         Damage.EFFECT_MISSING,
         lambda day: f"{day.paid}:1",
     ),
+    "in the line again": (
+        lambda day, facts: replace(facts, line=(*facts.line, replace(facts.line[0], seq=99))),
+        Damage.DUPLICATED,
+        lambda day: day.paid,
+    ),
     "no webhook": (
         lambda day, facts: deliveries(
             facts, lambda one: None if one.delivery_id == f"w-{day.late}:2" else one
