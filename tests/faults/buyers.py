@@ -32,7 +32,7 @@ class _Request:
 class Buyers:
     """All the customers of one test."""
 
-    def __init__(self, url: str, key: str, chance: random.Random) -> None:
+    def __init__(self, url: str, key: str, chance: random.Random, history: History | None = None) -> None:
         self._url = url
         self._key = key
         self._chance = chance
@@ -43,7 +43,7 @@ class Buyers:
         self.wrong: list[str] = []  # answers that break the contract, in words
         self.sent = self.repeats = self.retries = 0
         self.causes: Counter[str] = Counter()
-        self.history = History(TENANT)
+        self.history = History(TENANT) if history is None else history
 
     async def wave(
         self,

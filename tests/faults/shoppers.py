@@ -21,6 +21,7 @@ from peakclip.local.stack import TENANT
 CONNECTIONS: Final = 96
 TRY_AGAIN_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.25
+_COME_AGAIN: Final = (0, 503)  # no answer, or none that says anything
 
 # What becomes of a hundred customers who get a unit. Only those who never pay (40) are not eligible in the end, and
 # those who cancel (6): the others pay in time, or are too late and then come again.
@@ -116,15 +117,11 @@ class Shop:
     async def _drained(self, order_id: str, name: str) -> dict[str, Any]:
         while True:
             attempt = self.history.invoke(Kind.READ, order_id=order_id, customer=name)
-            async with self.session.get(
-                f"{self.url}/v1/orders/{order_id}", headers=self._headers(name)
-            ) as answer:
-                body: dict[str, Any] = await answer.json()
-            self.history.answered(attempt, answer.status, body)
-            if answer.status == 200 and body["status"] != "queued":
+            status, body = await self._ask("GET", f"/v1/orders/{order_id}", self._headers(name), attempt)
+            if status == 200 and body["status"] != "queued":
                 return body
-            if answer.status != 200:
-                self.wrong.append(f"looking: {answer.status} {body}")
+            if status not in (200, *_COME_AGAIN):
+                self.wrong.append(f"looking: {status} {body}")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _settle(self, plan: str, order: Mapping[str, Any], name: str) -> bool:
@@ -185,10 +182,29 @@ class Shop:
         headers = self._headers(name) | ({"Idempotency-Key": key} if key else {})
         while True:
             attempt = self.history.invoke(kind, order_id=order_id, key=key, customer=name, sale=self.sale)
-            async with self.session.post(f"{self.url}{path}", json=body, headers=headers) as answer:
-                said = await answer.json() if answer.status != 503 else {}
-            self.history.answered(attempt, answer.status, said)
-            if answer.status != 503:
-                return answer.status, said
-            self.answers["503"] += 1
+            status, said = await self._ask("POST", path, headers, attempt, body)
+            if status not in _COME_AGAIN:
+                return status, said
             await asyncio.sleep(0.5)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        attempt: int,
+        body: Mapping[str, Any] | None = None,
+    ) -> tuple[int, dict[str, Any]]:
+        """The answer, noted; status 0: there was none."""
+        try:
+            async with self.session.request(
+                method, f"{self.url}{path}", json=body, headers=headers
+            ) as answer:
+                status, said = answer.status, await answer.json() if answer.status != 503 else {}
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            self.answers[type(exc).__name__] += 1
+            self.history.unknown(attempt, repr(exc))
+            return 0, {}
+        self.answers["503"] += status == 503
+        self.history.answered(attempt, status, said)
+        return status, said
