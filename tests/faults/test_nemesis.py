@@ -1,6 +1,6 @@
 """Everything at once, for a while: whoever buys meanwhile is told the truth, and the system keeps to it.
 
-PEAKCLIP_NEMESIS_SECONDS=S     how long (30)
+PEAKCLIP_NEMESIS_SECONDS=S     how long (20)
 PEAKCLIP_NEMESIS_PAUSE=S       between two faults, on average (1)
 PEAKCLIP_FAULTS_SEED=N         the same plan and the same customers as in the run that printed this seed
 """
@@ -30,7 +30,7 @@ from peakclip.limiter.pace import set_pace
 from peakclip.load.access import post
 from peakclip.local.stack import TENANT
 
-SECONDS = float(os.environ.get("PEAKCLIP_NEMESIS_SECONDS", "30"))
+SECONDS = float(os.environ.get("PEAKCLIP_NEMESIS_SECONDS", "20"))
 PAUSE = float(os.environ.get("PEAKCLIP_NEMESIS_PAUSE", "1"))
 RATE = 300.0
 STOCK = 60  # of the sale whose customers pay
