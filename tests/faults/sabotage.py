@@ -34,6 +34,18 @@ def _unnamed(headers: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in headers.items() if key != "Nats-Msg-Id"}
 
 
+def no_fence() -> None:
+    """A group that comes too late stores its orders, though its units have been returned."""
+    from peakclip.jetstream import JetStream
+
+    publish = JetStream.publish
+
+    async def anyway(self: Any, *args: Any, create_only: bool = False, **more: Any) -> Any:
+        return await publish(self, *args, **more)
+
+    JetStream.publish = anyway  # type: ignore[method-assign]
+
+
 def ack_first() -> None:
     """A worker acknowledges orders before it has committed them."""
     from peakclip.pull import ack_all
@@ -121,6 +133,7 @@ async def no_judge(database: Any) -> None:
 
 # Name: the command whose process it is planted in, and how.
 SABOTAGES: Final[Mapping[str, tuple[str, Callable[[], None]]]] = {
+    "no-fence": ("api", no_fence),
     "no-dedupe": ("relay", no_dedupe),
     "no-outbox": ("relay", no_outbox),
     "no-return": ("relay", no_return),

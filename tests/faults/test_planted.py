@@ -25,7 +25,17 @@ from faults.history.finding import Damage
 from faults.history.record import History, Kind
 from faults.judge import findings
 from faults.launcher import launched
-from faults.points import BURIED, COMMITTED, FOLDER, POISON, PUBLISHED, RESERVED, TAKEN_APART, Points
+from faults.points import (
+    BURIED,
+    COMMITTED,
+    FOLDER,
+    HELD_SECONDS,
+    POISON,
+    PUBLISHED,
+    RESERVED,
+    TAKEN_APART,
+    Points,
+)
 from faults.sabotage import SABOTAGES, no_judge
 from faults.system import System, running
 from support import until
@@ -62,6 +72,14 @@ class Stage:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.buyers.wave(self.sale, WAVE, connections=16))
             os.kill(await self.points.reached(point), signal.SIGKILL)
+
+    async def hold_at(self, point: str) -> None:
+        """It goes on afterwards, and may not know how late it is."""
+        self.points.arm(point)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.buyers.wave(self.sale, WAVE, connections=16))
+            await self.points.reached(point)
+            await asyncio.sleep(HELD_SECONDS)
 
     async def kill_relay(self) -> None:
         await self.kill_at(TAKEN_APART)
@@ -120,6 +138,7 @@ Aim = Callable[[Stage], Awaitable[None]]
 CASES: Final[dict[str, tuple[Aim, Damage]]] = {
     "no-dedupe": (Stage.kill_relay, Damage.DUPLICATED),
     "no-outbox": (lambda stage: stage.kill_at(PUBLISHED), Damage.LOST),
+    "no-fence": (lambda stage: stage.hold_at(RESERVED), Damage.OVERSOLD),
     "no-return": (lambda stage: stage.kill_at(RESERVED), Damage.UNDERSOLD),
     "ack-first": (lambda stage: stage.kill_at(COMMITTED), Damage.LOST),
     "no-letter": (Stage.poison, Damage.LOST),
@@ -162,6 +181,7 @@ async def test_a_healthy_system_stands_all_of_it(data: Path, chance: random.Rand
         for _ in range(HEALTHY_ROUNDS):
             await stage.poison()
             await stage.admit_too_many()
+            await stage.hold_at(RESERVED)
             # Units that wait for the reconciler come last: of what dies with a relay it takes a minute to hear again.
             for point in (COMMITTED, TAKEN_APART, PUBLISHED, RESERVED):
                 await stage.kill_at(point)
