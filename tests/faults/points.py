@@ -20,6 +20,9 @@ HELD_SECONDS: Final = 10.0  # longer than the reconciler's patience in these tes
 POISON: Final = "poison"  # customers of this name have orders that nobody can read
 
 RESERVED: Final = "reserved"  # an API process has taken units, and has not stored the orders
+OVERDRAWN: Final = (
+    "overdrawn"  # an API process has taken more units than there are, and not returned the rest
+)
 TAKEN_APART: Final = (
     "taken-apart"  # the relay has stored a frame's orders, and has not acknowledged the frame
 )
@@ -35,25 +38,33 @@ class Points:
         self.folder = folder
         folder.mkdir()
 
-    def arm(self, name: str) -> None:
-        (self.folder / name).touch()
+    def arm(self, name: str, seconds: float = HELD_SECONDS) -> None:
+        unseen = self.folder / f"{name}-unseen"
+        unseen.write_text(str(seconds))
+        unseen.rename(self.folder / name)
 
     async def reached(self, name: str, seconds: float = 30.0) -> int:
         """The process that is held there."""
         from support import until  # which no process of Peakclip needs to import
 
-        held = await until(lambda: list(self.folder.glob(f"{name}.*")), seconds)
+        held = await until(lambda: list(self.folder.glob(f"{name}.*.held")), seconds)
         held[0].unlink()
-        return int(held[0].suffix[1:])
+        return int(held[0].suffixes[0][1:])
 
 
 async def pass_by(name: str) -> None:
-    folder = os.environ.get(FOLDER)
+    await asyncio.sleep(_held_for(name))
+
+
+def _held_for(name: str) -> float:
+    mine = f"{os.environ.get(FOLDER)}/{name}.{os.getpid()}"
     try:
-        os.rename(f"{folder}/{name}", f"{folder}/{name}.{os.getpid()}")
+        os.rename(f"{os.environ.get(FOLDER)}/{name}", mine)
     except FileNotFoundError:
-        return
-    await asyncio.sleep(HELD_SECONDS)
+        return 0.0
+    seconds = float(Path(mine).read_text())
+    os.rename(mine, f"{mine}.held")
+    return seconds
 
 
 def before(owner: type, method: str, name: str, *, static: bool = False) -> None:
@@ -82,8 +93,10 @@ def after(owner: type, method: str, name: str) -> None:
 def plant(command: str) -> None:
     if command == "api":
         from peakclip.ingest import Intake
+        from peakclip.jetstream import JetStream
 
         before(Intake, "_store", RESERVED)
+        _overdrawn(JetStream)
     elif command == "relay":
         from peakclip_worker.outbox import Outbox
         from peakclip_worker.relay import Relay
@@ -97,6 +110,17 @@ def plant(command: str) -> None:
         after(DrainOrders, "commit", COMMITTED)
         after(BatchPool, "_bury", BURIED)
         _poison(DrainOrders)
+
+
+def _overdrawn(js: Any) -> None:
+    original = js.increment
+
+    async def increment(self: Any, subject: str, delta: int, *, message_id: str, **more: Any) -> Any:
+        if message_id.startswith("o-"):
+            await pass_by(OVERDRAWN)
+        return await original(self, subject, delta, message_id=message_id, **more)
+
+    js.increment = increment
 
 
 def _poison(work: Any) -> None:

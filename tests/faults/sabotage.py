@@ -97,6 +97,18 @@ def no_return() -> None:
     Reconciler._correct = nothing  # type: ignore[method-assign]
 
 
+def own_clock() -> None:
+    """The relay judges by its own clock whether a reservation is old enough."""
+    import time
+
+    from peakclip_worker.reconciler import Reconciler
+
+    async def now(_: Any) -> float:
+        return time.time()
+
+    Reconciler._server_time = now  # type: ignore[method-assign]
+
+
 def no_letter() -> None:
     """A message that nobody can work on is ended before its dead letter is stored."""
     from peakclip_worker.batch import BatchPool
@@ -137,6 +149,7 @@ SABOTAGES: Final[Mapping[str, tuple[str, Callable[[], None]]]] = {
     "no-dedupe": ("relay", no_dedupe),
     "no-outbox": ("relay", no_outbox),
     "no-return": ("relay", no_return),
+    "own-clock": ("relay", own_clock),
     "ack-first": ("worker", ack_first),
     "no-letter": ("worker", no_letter),
 }

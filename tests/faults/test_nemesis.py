@@ -42,7 +42,7 @@ LISTENERS = 60
 ASKED_TO_END = {"killed by SIGKILL", "killed by SIGTERM", "exit code 143", "exit code 0"}
 PAY_WITHIN = 12  # seconds
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600 + 4 * SECONDS)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200 + 4 * SECONDS)]
 
 
 async def test_nothing_of_it_breaks_a_promise(data: Path, chance: random.Random) -> None:
@@ -82,7 +82,7 @@ async def endure(data: Path, seed: int) -> None:
         nemesis, over = Nemesis(system, around), asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(keep_buying(buyers, endless, over))
-            shopping = group.create_task(shop.run(SHOPPERS, SECONDS + 300))
+            shopping = group.create_task(shop.run(SHOPPERS, SECONDS + 600))
             await nemesis.run(plan(seed, SECONDS, PAUSE))
             over.set()
             await system.until_ready(120)

@@ -14,13 +14,13 @@ import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 import pytest
 from faults.buyers import Buyers
+from faults.clock import Clock
 from faults.history.finding import Damage
 from faults.history.record import History, Kind
 from faults.judge import findings
@@ -30,6 +30,7 @@ from faults.points import (
     COMMITTED,
     FOLDER,
     HELD_SECONDS,
+    OVERDRAWN,
     POISON,
     PUBLISHED,
     RESERVED,
@@ -43,8 +44,10 @@ from support import until
 from peakclip.audit.rest import effects_under_way, look, under_way
 from peakclip.errors import PeakclipError
 from peakclip.load.access import create_sale
+from peakclip.local.process import ProcessSpec
 from peakclip.local.stack import TENANT
 from peakclip.store import DATABASE_AWAY
+from peakclip_worker.reconciler import LOOK_SECONDS
 
 ROUNDS: Final = 3
 HEALTHY_ROUNDS: Final = int(os.environ.get("PEAKCLIP_PLANTED_ROUNDS", "1"))
@@ -62,6 +65,7 @@ class Stage:
 
     system: System
     points: Points
+    clock: Clock  # of the relay
     buyers: Buyers
     sale: str
     history: History
@@ -80,6 +84,22 @@ class Stage:
             group.create_task(self.buyers.wave(self.sale, WAVE, connections=16))
             await self.points.reached(point)
             await asyncio.sleep(HELD_SECONDS)
+
+    async def set_clock(self) -> None:
+        """The relay's goes forward, while an API process is about to return units and is not late at all."""
+        scarce = await self.open_scarce(SCARCE)
+        self.points.arm(OVERDRAWN, 4 * LOOK_SECONDS)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.buyers.wave(scarce, 3 * SCARCE, connections=16))
+            await self.points.reached(OVERDRAWN)
+            await asyncio.sleep(1.5 * LOOK_SECONDS)  # the relay has heard of the reservation
+            self.clock.set(3_600.0)
+            await asyncio.sleep(1.5 * LOOK_SECONDS)
+            self.clock.set(0.0)
+
+    async def open_scarce(self, stock: int) -> str:
+        credentials = self.system.credentials
+        return await create_sale(credentials["url"], credentials["admin"], stock=stock)
 
     async def kill_relay(self) -> None:
         await self.kill_at(TAKEN_APART)
@@ -106,8 +126,7 @@ class Stage:
 
     async def admit_too_many(self) -> None:
         """The admission is in front for speed only: whatever it says, the database sells what there is."""
-        credentials = self.system.credentials
-        scarce = await create_sale(credentials["url"], credentials["admin"], stock=SCARCE + TOO_MANY)
+        scarce = await self.open_scarce(SCARCE + TOO_MANY)
         await self.system.database.execute(
             "update sales set initial = initial - $2, available = available - $2 where sale_id = $1",
             scarce, TOO_MANY,
@@ -139,6 +158,7 @@ CASES: Final[dict[str, tuple[Aim, Damage]]] = {
     "no-dedupe": (Stage.kill_relay, Damage.DUPLICATED),
     "no-outbox": (lambda stage: stage.kill_at(PUBLISHED), Damage.LOST),
     "no-fence": (lambda stage: stage.hold_at(RESERVED), Damage.OVERSOLD),
+    "own-clock": (Stage.set_clock, Damage.OVERSOLD),
     "no-return": (lambda stage: stage.kill_at(RESERVED), Damage.UNDERSOLD),
     "ack-first": (lambda stage: stage.kill_at(COMMITTED), Damage.LOST),
     "no-letter": (Stage.poison, Damage.LOST),
@@ -149,15 +169,21 @@ CASES: Final[dict[str, tuple[Aim, Damage]]] = {
 @contextlib.asynccontextmanager
 async def staged(data: Path, chance: random.Random, sabotage: str = "") -> AsyncIterator[Stage]:
     points = Points(data.parent / "points")
+    clock = Clock(data.parent / "clock")
     planted = {FOLDER: str(points.folder)} | ({"FAULTS_SABOTAGE": sabotage} if sabotage in SABOTAGES else {})
+
+    def adapt(spec: ProcessSpec) -> ProcessSpec:
+        clocks = {"FAULTS_CLOCK": str(clock.path)} if spec.name == "relay" else {}
+        return launched(spec, **planted, **clocks)
+
     async with running(
-        data, {"PEAKCLIP_RECONCILE_AFTER_SECONDS": "6"}, adapt=partial(launched, **planted), rate=RATE,
-        min_workers=1, max_workers=2,
+        data, {"PEAKCLIP_RECONCILE_AFTER_SECONDS": "6"}, adapt=adapt, rate=RATE, min_workers=1,
+        max_workers=2,
     ) as system:  # fmt: skip
         url, admin = system.credentials["url"], system.credentials["admin"]
         history = History(TENANT)
         buyers = Buyers(url, system.credentials["service"], chance, history=history)
-        stage = Stage(system, points, buyers, await create_sale(url, admin, stock=100_000), history)
+        stage = Stage(system, points, clock, buyers, await create_sale(url, admin, stock=100_000), history)
         await stage.settled()  # nothing of the sale's own beginning is caught at a point
         yield stage
 
@@ -182,6 +208,7 @@ async def test_a_healthy_system_stands_all_of_it(data: Path, chance: random.Rand
             await stage.poison()
             await stage.admit_too_many()
             await stage.hold_at(RESERVED)
+            await stage.set_clock()
             # Units that wait for the reconciler come last: of what dies with a relay it takes a minute to hear again.
             for point in (COMMITTED, TAKEN_APART, PUBLISHED, RESERVED):
                 await stage.kill_at(point)
