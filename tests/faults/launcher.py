@@ -19,6 +19,7 @@ from typing import Final
 from peakclip.local.process import ProcessSpec
 
 SERVERS: Final = ("nats", "postgres")
+READY_SECONDS: Final = 240.0  # on a machine that has much else to do
 
 
 def launched(spec: ProcessSpec, **env: str) -> ProcessSpec:
@@ -27,7 +28,8 @@ def launched(spec: ProcessSpec, **env: str) -> ProcessSpec:
         return spec
     argv = ["faults.launcher" if word == "peakclip" else word for word in spec.argv]
     tests = str(Path(__file__).parents[1])
-    return dataclasses.replace(spec, argv=argv, env={**spec.env, "PYTHONPATH": tests, **env})
+    env = {**spec.env, "PYTHONPATH": tests, **env}
+    return dataclasses.replace(spec, argv=argv, env=env, ready_seconds=READY_SECONDS)
 
 
 def plant_all() -> None:
