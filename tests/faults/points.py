@@ -43,7 +43,7 @@ class Points:
         unseen.write_text(str(seconds))
         unseen.rename(self.folder / name)
 
-    async def reached(self, name: str, seconds: float = 30.0) -> int:
+    async def reached(self, name: str, seconds: float = 120.0) -> int:
         """The process that is held there."""
         from support import until  # which no process of Peakclip needs to import
 

@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 from faults.buyers import Buyers
 from faults.judge import answers_hold, findings, holds, queued_once
+from faults.launcher import READY_SECONDS
 from faults.nemesis.links import Link
 from faults.nemesis.nemesis import surroundings
 from faults.system import System, running
@@ -50,7 +51,7 @@ async def test_a_cut_at_any_step_loses_nothing_and_doubles_nothing(data: Path, c
         for number in range(CUTS):
             for name, much in moved.items():
                 await cut(buyers, sale, around.links[name], 1 + much * number // CUTS)
-        await system.until_ready()
+        await system.until_ready(READY_SECONDS)
         print(
             f"  { ({name: around.links[name].cuts for name in PASSED}) } connections cut; {dict(buyers.causes)}"
         )

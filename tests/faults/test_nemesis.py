@@ -19,6 +19,7 @@ import pytest
 from faults.buyers import Buyers
 from faults.history.record import History
 from faults.judge import exits, findings, holds
+from faults.launcher import READY_SECONDS
 from faults.listeners import SETTINGS, heard, register
 from faults.nemesis.nemesis import Nemesis, surroundings
 from faults.nemesis.plan import plan
@@ -85,7 +86,7 @@ async def endure(data: Path, seed: int) -> None:
             shopping = group.create_task(shop.run(SHOPPERS, SECONDS + 600))
             await nemesis.run(plan(seed, SECONDS, PAUSE))
             over.set()
-            await system.until_ready(120)
+            await system.until_ready(READY_SECONDS)
             await shopping
         print(f"{dict(nemesis.done)}, {len(nemesis.missed)} met nobody; {dict(buyers.causes)}")
         result = await system.audit({**buyers.accepted, **shop.accepted}, RATE, wait_seconds=180)

@@ -24,7 +24,7 @@ from faults.clock import Clock
 from faults.history.finding import Damage
 from faults.history.record import History, Kind
 from faults.judge import findings
-from faults.launcher import launched
+from faults.launcher import READY_SECONDS, launched
 from faults.points import (
     BURIED,
     COMMITTED,
@@ -56,7 +56,7 @@ WAVE = 120  # orders
 SCARCE = 20  # units of a sale whose admission says yes too often
 TOO_MANY = 5
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600 + 200 * HEALTHY_ROUNDS)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200 + 200 * HEALTHY_ROUNDS)]
 
 
 @dataclass
@@ -134,8 +134,8 @@ class Stage:
         await self.buyers.wave(scarce, SCARCE + TOO_MANY + 10, connections=8)
 
     async def settled(self) -> None:
-        await self.system.until_ready()
-        await until(self._at_rest, 150, pause=0.5)
+        await self.system.until_ready(READY_SECONDS)
+        await until(self._at_rest, 300, pause=0.5)
 
     async def _at_rest(self) -> bool:
         """Whether counters match is for the checker to say."""
