@@ -135,7 +135,7 @@ async def connected(credentials: Mapping[str, Any]) -> AsyncIterator[Data]:
         f"{credentials['database_url']}&application_name={OURS}", min_size=1, max_size=4
     )
     try:
-        async with await JetStream.connect(credentials["nats_url"], name=OURS) as js:
+        async with await JetStream.connect(credentials["nats_url"], name=OURS, timeout_seconds=15) as js:
             yield Data(credentials, database, js)
     finally:
         await database.close()
