@@ -13,11 +13,15 @@ from datetime import datetime
 from typing import Any, Final
 
 import aiohttp
+from faults.history.record import History, Kind
 from support import until
+
+from peakclip.local.stack import TENANT
 
 CONNECTIONS: Final = 96
 TRY_AGAIN_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.25
+_COME_AGAIN: Final = (0, 503)  # no answer, or none that says anything
 
 # What becomes of a hundred customers who get a unit. Only those who never pay (40) are not eligible in the end, and
 # those who cancel (6): the others pay in time, or are too late and then come again.
@@ -47,6 +51,7 @@ class Shop:
     paid: set[str] = field(default_factory=set)  # order ids whose payment was answered 200
     refunded: int = 0  # payments that were answered 409 with `refunded`
     wrong: list[str] = field(default_factory=list)
+    history: History = field(default_factory=lambda: History(TENANT))
     _session: aiohttp.ClientSession | None = None
 
     @property
@@ -101,7 +106,7 @@ class Shop:
                 return
 
     async def _order(self, name: str, key: str) -> str | None:
-        status, body = await self._post(f"/v1/sales/{self.sale}/orders", name, key, {"quantity": 1})
+        status, body = await self._post(Kind.PURCHASE, None, name, key, {"quantity": 1})
         if status == 202:
             self.accepted[body["order_id"]] = 1
             return str(body["order_id"])
@@ -111,14 +116,12 @@ class Shop:
 
     async def _drained(self, order_id: str, name: str) -> dict[str, Any]:
         while True:
-            async with self.session.get(
-                f"{self.url}/v1/orders/{order_id}", headers=self._headers(name)
-            ) as answer:
-                body: dict[str, Any] = await answer.json()
-            if answer.status == 200 and body["status"] != "queued":
+            attempt = self.history.invoke(Kind.READ, order_id=order_id, customer=name)
+            status, body = await self._ask("GET", f"/v1/orders/{order_id}", self._headers(name), attempt)
+            if status == 200 and body["status"] != "queued":
                 return body
-            if answer.status != 200:
-                self.wrong.append(f"looking: {answer.status} {body}")
+            if status not in (200, *_COME_AGAIN):
+                self.wrong.append(f"looking: {status} {body}")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _settle(self, plan: str, order: Mapping[str, Any], name: str) -> bool:
@@ -150,7 +153,7 @@ class Shop:
 
     async def _pay(self, order_id: str, name: str, key: str | None, *, note: bool = True) -> bool:
         payment = f"{order_id}-{key}" if key else None
-        status, body = await self._post(f"/v1/orders/{order_id}/pay", name, payment, {})
+        status, body = await self._post(Kind.PAY, order_id, name, payment, {})
         if status == 200 and body["status"] == "paid":
             if note:
                 self.paid.add(order_id)
@@ -163,7 +166,7 @@ class Shop:
         return False
 
     async def _cancel(self, order_id: str, name: str) -> None:
-        status, body = await self._post(f"/v1/orders/{order_id}/cancel", name, f"{order_id}-cancel", {})
+        status, body = await self._post(Kind.CANCEL, order_id, name, f"{order_id}-cancel", {})
         self.answers[f"cancel: {status}"] += 1
         if status not in (200, 409):
             self.wrong.append(f"cancelling: {status} {body}")
@@ -172,12 +175,36 @@ class Shop:
         return {"Authorization": f"Bearer {self.key}", "Peakclip-Customer": name}
 
     async def _post(
-        self, path: str, name: str, key: str | None, body: Mapping[str, Any]
+        self, kind: Kind, order_id: str | None, name: str, key: str | None, body: Mapping[str, Any]
     ) -> tuple[int, dict[str, Any]]:
+        """`order_id` None: a new order."""
+        path = f"/v1/sales/{self.sale}/orders" if order_id is None else f"/v1/orders/{order_id}/{kind}"
         headers = self._headers(name) | ({"Idempotency-Key": key} if key else {})
         while True:
-            async with self.session.post(f"{self.url}{path}", json=body, headers=headers) as answer:
-                if answer.status != 503:
-                    return answer.status, await answer.json()
-            self.answers["503"] += 1
+            attempt = self.history.invoke(kind, order_id=order_id, key=key, customer=name, sale=self.sale)
+            status, said = await self._ask("POST", path, headers, attempt, body)
+            if status not in _COME_AGAIN:
+                return status, said
             await asyncio.sleep(0.5)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        attempt: int,
+        body: Mapping[str, Any] | None = None,
+    ) -> tuple[int, dict[str, Any]]:
+        """The answer, noted; status 0: there was none."""
+        try:
+            async with self.session.request(
+                method, f"{self.url}{path}", json=body, headers=headers
+            ) as answer:
+                status, said = answer.status, await answer.json() if answer.status != 503 else {}
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            self.answers[type(exc).__name__] += 1
+            self.history.unknown(attempt, repr(exc))
+            return 0, {}
+        self.answers["503"] += status == 503
+        self.history.answered(attempt, status, said)
+        return status, said

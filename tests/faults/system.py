@@ -18,10 +18,12 @@ from peakclip import store, topology
 from peakclip.audit import AuditResult, RateLimit, audit_system
 from peakclip.jetstream import JetStream
 from peakclip.limiter.grid import default_burst
+from peakclip.local.process import Adapt
 from peakclip.local.stack import Stack, StackOptions
 from peakclip.messages import PoolStatus, WorkerTelemetry
 
 KINDS = ("worker", "api", "relay", "operator", "nats", "postgres")
+OURS = "fault-test"  # the test's own connections, which are nobody's target
 _HEARD_SECONDS = 3.0
 
 
@@ -72,26 +74,33 @@ class System(Data):
         super().__init__(stack.credentials, database, js)
         self.stack = stack
         self.statuses: list[PoolStatus] = []
-        self._heard: dict[int, float] = {}  # pid of a worker -> monotonic time of its last word
+        self._heard: dict[
+            int, tuple[str, float]
+        ] = {}  # pid of a worker -> pool and monotonic time of its last word
 
     async def listen(self) -> None:
         async def word(message: Any) -> None:
-            self._heard[msgspec.json.decode(message.data, type=WorkerTelemetry).pid] = time.monotonic()
+            told = msgspec.json.decode(message.data, type=WorkerTelemetry)
+            self._heard[told.pid] = told.pool, time.monotonic()
 
         async def status(message: Any) -> None:
             self.statuses.append(msgspec.json.decode(message.data, type=PoolStatus))
 
-        await self.js.subscribe_core(f"{topology.WORKER_TELEMETRY}.{topology.ORDERS_POOL}.*", word)
+        await self.js.subscribe_core(f"{topology.WORKER_TELEMETRY}.*.*", word)
         await self.js.subscribe_core(f"{topology.POOL_STATUS}.{topology.ORDERS_POOL}", status)
 
     def pids(self, kind: str) -> list[int]:
-        """Living processes of this stack of that kind, and never anybody else's."""
+        """Living processes of this stack of that kind, and never anybody else's. Workers by the name of their pool;
+        "worker" are those of the pool `orders`."""
         named = {one.name: one.pid for one in self.stack.processes()}
-        if kind != "worker":
+        pool = topology.ORDERS_POOL if kind == "worker" else kind
+        if pool not in topology.POOLS:
             return [pid for name, pid in named.items() if name == kind or name.startswith(f"{kind}-")]
         since = time.monotonic() - _HEARD_SECONDS
         return [
-            pid for pid, at in self._heard.items() if at >= since and _in_group(pid, named.get("operator"))
+            pid
+            for pid, (of, at) in self._heard.items()
+            if of == pool and at >= since and _in_group(pid, named.get("operator"))
         ]
 
     def send(self, pid: int, number: signal.Signals) -> None:
@@ -122,9 +131,11 @@ def _in_group(pid: int, leader: int | None) -> bool:
 
 @contextlib.asynccontextmanager
 async def connected(credentials: Mapping[str, Any]) -> AsyncIterator[Data]:
-    database = await store.connect(credentials["database_url"], min_size=1, max_size=4)
+    database = await store.connect(
+        f"{credentials['database_url']}&application_name={OURS}", min_size=1, max_size=4
+    )
     try:
-        async with await JetStream.connect(credentials["nats_url"], name="fault-test") as js:
+        async with await JetStream.connect(credentials["nats_url"], name=OURS, timeout_seconds=15) as js:
             yield Data(credentials, database, js)
     finally:
         await database.close()
@@ -132,12 +143,16 @@ async def connected(credentials: Mapping[str, Any]) -> AsyncIterator[Data]:
 
 @contextlib.asynccontextmanager
 async def running(
-    data: Path, settings: Mapping[str, str] | None = None, **options: Any
+    data: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    adapt: Adapt = lambda spec: spec,
+    **options: Any,
 ) -> AsyncIterator[System]:
-    """A stack with these StackOptions; `settings` go to every process of it."""
+    """A stack with these StackOptions; `settings` go to every process of it. `adapt`: see `Stack`."""
     began = time.monotonic()
     async with (
-        Stack(StackOptions(data=data, **options), environ(**(settings or {}))) as stack,
+        Stack(StackOptions(data=data, **options), environ(**(settings or {})), adapt) as stack,
         connected(stack.credentials) as found,
     ):
         system = System(stack, found.database, found.js)

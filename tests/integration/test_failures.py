@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -88,6 +89,17 @@ async def test_poison_delays_its_neighbours_by_one_retry_and_is_dead_after_three
     assert {work.begun[one] for one in poison} <= set(range(2, MAX_ATTEMPTS + 1))
     assert {letter[0] for letter in (await letters(database)).values()} == {MAX_ATTEMPTS}
     assert max(work.batches) > 5, "they were together in the beginning"
+
+
+async def test_a_worker_whose_clock_is_ahead_lets_nobody_wait_longer(
+    fast: JetStream, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_time = time.time
+    monkeypatch.setattr(time, "time", lambda: true_time() + 3_600)
+    await put(fast, [b"poison"])
+    work = Refuses()
+    async with relay(fast, database, ["timers"]), drain(fast, batch_pool(POOL, fast, database, work), POOL):
+        await until(lambda: all_dead(database, 1))
 
 
 async def all_dead(database: Any, count: int) -> bool:

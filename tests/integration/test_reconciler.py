@@ -170,6 +170,35 @@ async def test_nothing_is_settled_before_its_time(js: JetStream) -> None:
     assert await on_offer(js) == 10
 
 
+async def test_nothing_is_settled_because_the_own_clock_is_set(
+    js: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The overdraw of a group comes a moment after its reservation, and must find it open."""
+    await offer(js, 7)
+    reserved_at = await reserve(js, "f1", 10)
+    true_time = time.time
+    async with running(js, grace_seconds=60) as reconciler:
+        await until(lambda: reconciler.settled_until)
+        monkeypatch.setattr(time, "time", lambda: true_time() + 3_600)
+        reconciler.settled_until = 0.0
+        await until(lambda: reconciler.settled_until)
+        assert not await is_fenced(js, "f1")
+        await store_frame(js, [make_order(quantity=7)], "f1")
+        await give_back(js, "f1", 3, "o", reserved_at=reserved_at)
+        assert await on_offer(js) == 0
+
+
+async def test_what_is_settled_is_told_by_the_clock_that_stamps_it(
+    js: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames older than that are removed: one that is not settled would be taken for one that never was."""
+    true_time = time.time
+    monkeypatch.setattr(time, "time", lambda: true_time() + 3_600)
+    async with running(js) as reconciler:
+        await until(lambda: reconciler.settled_until)
+        assert reconciler.settled_until < true_time()
+
+
 class Deaf(JetStream):
     """What it acknowledges never arrives, as if the process had died just before."""
 

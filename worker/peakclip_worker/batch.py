@@ -193,7 +193,9 @@ class BatchPool(Generic[_T]):
 
     async def _delay(self, message: InMessage, attempts: int) -> None:
         pause = self._backoff[min(attempts, len(self._backoff)) - 1]
-        headers = retry_headers(message, attempts + 1, time.time() + pause, self._name)
+        # By the clock that the schedule goes by: a worker's own that is an hour ahead would let it wait for an hour.
+        now = (await self._js.stream_state(topology.TIMERS)).server_time
+        headers = retry_headers(message, attempts + 1, now + pause, self._name)
         name = hashlib.blake2b(first_message_id(message).encode(), digest_size=12).hexdigest()
         subject = topology.delayed_subject(self._name, name)
         await self._js.publish(subject, message.payload, headers=headers)

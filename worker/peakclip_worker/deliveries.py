@@ -11,9 +11,8 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -47,9 +46,11 @@ SETTLE_SECONDS: Final = 2.0
 class Verdict:
     """What becomes of a delivery: `state` as in its row, and why."""
 
-    state: str  # sent; pending: another attempt at `next_at`; dead
+    state: str  # sent; pending: another attempt; dead
     error: str | None = None
-    next_at: datetime | None = None
+    wait_seconds: float | None = (
+        None  # before that attempt, by the database's clock: from when this is written
+    )
 
     @property
     def outcome(self) -> str:
@@ -60,7 +61,6 @@ class Verdict:
 def after(
     attempt: int,
     outcome: DeliveryError | None,
-    now: datetime,
     backoff_seconds: Sequence[float] = BACKOFF_SECONDS,
 ) -> Verdict:
     """What follows from how an attempt ended; `outcome` is None if the far side has it.
@@ -73,7 +73,7 @@ def after(
         return Verdict("dead", printable(str(outcome)))
     asked = outcome.retry_after_seconds if isinstance(outcome, DeliveryFailedError) else None
     wait = min(max(backoff_seconds[attempt - 1], asked or 0.0), LONGEST_WAIT_SECONDS)
-    return Verdict("pending", printable(str(outcome)), now + timedelta(seconds=wait))
+    return Verdict("pending", printable(str(outcome)), wait)
 
 
 def printable(text: str) -> str:
@@ -102,7 +102,6 @@ class Sender:
         per_lane: int = PER_LANE,
         lease_seconds: float = LEASE_SECONDS,
         poll_seconds: float = POLL_SECONDS,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._channels = channels
@@ -111,7 +110,6 @@ class Sender:
         self._per_lane = per_lane
         self._lease_seconds = lease_seconds
         self._poll_seconds = poll_seconds
-        self._clock = clock
         self.wake = asyncio.Event()  # to be set by whoever has committed new rows
         self._attempts: dict[asyncio.Task[None], str] = {}  # under way, with their lanes
         self._limited = False  # whether the last look may have left something for want of a place
@@ -199,7 +197,7 @@ class Sender:
             began = time.perf_counter()
             outcome = await self._attempt(delivery)
             telemetry.DELIVERY.labels(delivery.channel).observe(time.perf_counter() - began)
-            verdict = after(delivery.attempt, outcome, self._clock(), self._backoff)
+            verdict = after(delivery.attempt, outcome, self._backoff)
         telemetry.DELIVERIES.labels(delivery.channel, verdict.outcome).inc()
         if verdict.state != "sent":
             log.warning(
@@ -246,7 +244,7 @@ class Sender:
             [delivery.delivery_id for delivery, _ in verdicts],
             [delivery.attempt for delivery, _ in verdicts],
             [verdict.state for _, verdict in verdicts],
-            [verdict.next_at for _, verdict in verdicts],
+            [verdict.wait_seconds for _, verdict in verdicts],
             [verdict.error for _, verdict in verdicts],
             [msgspec.json.encode(one) if verdict.state == "dead" else None for one, verdict in verdicts],
         )

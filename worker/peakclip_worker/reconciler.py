@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -108,10 +107,11 @@ class Reconciler:
             try:
                 while len(self._open) < MOST_HELD:
                     messages = await self._pull.fetch(FETCH, 0.05)
-                    await self._take_in(messages, time.time())
+                    if messages:
+                        await self._take_in(messages, await self._server_time())
                     if len(messages) < FETCH:
                         break
-                now = time.time()
+                now = await self._server_time()
                 await self._settle_due(now)
                 await self._note_progress(now)
             except PeakclipError as exc:
@@ -119,6 +119,11 @@ class Reconciler:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(LOOK_SECONDS, self._grace / 2)):
                     await service.stopping.wait()
+
+    async def _server_time(self) -> float:
+        """Epoch seconds by the clock that stamps the movements. With an own one that is ahead, groups would be settled
+        before their returns have come, and these be added once more."""
+        return (await self._js.stream_state(topology.STOCK)).server_time
 
     async def _take_in(self, messages: Sequence[InMessage], now: float) -> None:
         others = []
