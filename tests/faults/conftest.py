@@ -22,15 +22,21 @@ from peakclip.local.folder import temporary
 
 
 @pytest.fixture
-def data() -> Iterator[Path]:
-    """A folder for a stack. Not pytest's own: PostgreSQL's account could not enter it when root runs the tests."""
+def scratch() -> Iterator[Path]:
+    """A folder. Not pytest's own: PostgreSQL's account could not enter it when root runs the tests."""
     folder = Path(tempfile.mkdtemp(prefix="peakclip-faults-", dir=temporary()))
     if os.geteuid() == 0:
         folder.chmod(0o711)
     print(f"folder {folder}")
-    yield folder / "data"
+    yield folder
     if not os.environ.get("PEAKCLIP_FAULTS_KEEP"):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def data(scratch: Path) -> Path:
+    """For a stack."""
+    return scratch / "data"
 
 
 @pytest.fixture
