@@ -1,0 +1,47 @@
+"""The plug of NATS and PostgreSQL is pulled while customers buy: nothing accepted is lost.
+
+PEAKCLIP_FAULTS_CUTS=N     cuts in a row (3)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from pathlib import Path
+
+import pytest
+from faults.buyers import Buyers
+from faults.disk.disk import why_not
+from faults.judge import answers_hold, holds, queued_once
+from faults.machine import on_a_disk, running_on
+
+from peakclip.load.access import create_sale
+
+CUTS = int(os.environ.get("PEAKCLIP_FAULTS_CUTS", "3"))
+RATE = 400.0
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.timeout(120 + 30 * CUTS),
+    pytest.mark.skipif(why_not() is not None, reason=f"NOT TESTED: {why_not()}"),
+]
+
+
+async def test_nothing_accepted_is_lost_when_the_plug_is_pulled(
+    scratch: Path, data: Path, chance: random.Random
+) -> None:
+    async with on_a_disk(scratch) as machine, running_on(machine, data, RATE) as system:
+        buyers = Buyers(system.credentials["url"], system.credentials["service"], chance)
+        sale = await create_sale(system.credentials["url"], system.credentials["admin"], stock=1_000_000)
+        for number in range(CUTS):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(buyers.wave(sale, 900, rate=300, again=0.0))
+                await asyncio.sleep(chance.uniform(0.5, 2.5))
+                told = await machine.pull_the_plug(chance.randrange(2**32))
+            print(f"cut {number + 1}: {told} not synced, {len(buyers.accepted)} accepted so far")
+        await system.until_ready()
+        print(f"{buyers.sent} orders, {buyers.retries} retries: {dict(buyers.causes)}")
+        holds(await system.audit(buyers.accepted, RATE))
+        await answers_hold(system, buyers)
+        await queued_once(system)
