@@ -1,12 +1,13 @@
-"""The machine of the servers: NATS and PostgreSQL on one disk, whose plug is pulled under both at once."""
+"""NATS and PostgreSQL, each on a disk of its own, whose plugs are pulled together or one at a time."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Final
 
 import psutil
 from faults.disk.disk import Disk
@@ -17,47 +18,50 @@ from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
 from peakclip.local.server import Server
 
+BOTH: Final = ("nats", "postgres")
 
-class Machine:
-    """Its own logs, and the processes of the stack, are elsewhere."""
 
-    def __init__(self, disk: Disk, nats: NatsServer, postgres: PostgresServer) -> None:
-        self.disk = disk
-        self.nats = nats
-        self.postgres = postgres
+class Machines:
+    """Logs, and the processes of the stack, are elsewhere."""
 
-    @property
-    def servers(self) -> tuple[Server, Server]:
-        return self.nats, self.postgres
+    def __init__(self, nats: NatsServer, postgres: PostgresServer, disks: dict[str, Disk]) -> None:
+        self.disks = disks
+        self._nats = nats
+        self._postgres = postgres
+        self._servers: dict[str, Server] = {"nats": nats, "postgres": postgres}
 
     @property
     def settings(self) -> dict[str, str]:
         """For processes that are to use them."""
-        return {"PEAKCLIP_NATS_URL": self.nats.url, "PEAKCLIP_DATABASE_URL": self.postgres.url}
+        return {"PEAKCLIP_NATS_URL": self._nats.url, "PEAKCLIP_DATABASE_URL": self._postgres.url}
 
-    async def start(self) -> None:
-        for server in self.servers:
-            await server.start()
+    def settle(self) -> None:
+        """As if all had been as it is for long: it is on the disks, names too."""
+        for disk in self.disks.values():
+            disk.sync()
 
-    async def pull_the_plug(self, seed: int) -> dict[str, int]:
-        """And start anew on what is left."""
-        pids = [pid for server in self.servers for pid in _family(server.pid)]
-        for pid in pids:
+    async def start(self, names: Iterable[str] = BOTH) -> None:
+        for name in names:
+            await self._servers[name].start()
+
+    async def pull_the_plug(self, seed: int, names: Iterable[str] = BOTH) -> dict[str, dict[str, int]]:
+        """And start anew on what is left. What was not synced of each, for people."""
+        for pid in [pid for name in names for pid in family(self._servers[name].pid)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        told = self.disk.cut(seed)
-        for server in self.servers:
-            await server.kill()
-        self.disk.mount()
-        await self.start()
+        told = {name: self.disks[name].cut(seed) for name in names}
+        for name in names:
+            await self._servers[name].kill()
+            self.disks[name].mount()
+        await self.start(names)
         return told
 
     async def stop(self) -> None:
-        for server in self.servers:
+        for server in self._servers.values():
             await server.stop()
 
 
-def _family(pid: int | None) -> list[int]:
+def family(pid: int | None) -> list[int]:
     """PostgreSQL's processes lead groups of their own."""
     if pid is None:
         return []
@@ -65,30 +69,31 @@ def _family(pid: int | None) -> list[int]:
 
 
 @contextlib.asynccontextmanager
-async def on_a_disk(
+async def on_disks(
     folder: Path,
     semantics: Semantics = Semantics.ORDERED,
     nats: type[NatsServer] = NatsServer,
     postgres: type[PostgresServer] = PostgresServer,
-) -> AsyncIterator[Machine]:
-    """Prepared long ago: what made it is on the disk."""
-    with Disk(folder / "machine", semantics) as disk:
-        machine = Machine(
-            disk,
-            nats(disk.path / "nats", folder / "nats.log", owner=True).prepare(),
-            postgres(disk.path / "postgres", folder / "postgres.log").prepare(),
+) -> AsyncIterator[Machines]:
+    """Prepared long ago."""
+    with contextlib.ExitStack() as undo:
+        disks = {name: undo.enter_context(Disk(folder / f"{name}-machine", semantics)) for name in BOTH}
+        machines = Machines(
+            nats(disks["nats"].path / "nats", folder / "nats.log", owner=True).prepare(),
+            postgres(disks["postgres"].path / "postgres", folder / "postgres.log").prepare(),
+            disks,
         )
-        disk.sync()
+        machines.settle()
         try:
-            await machine.start()
-            yield machine
+            await machines.start()
+            yield machines
         finally:
-            await machine.stop()
+            await machines.stop()
 
 
 @contextlib.asynccontextmanager
-async def running_on(machine: Machine, data: Path, rate: float) -> AsyncIterator[System]:
-    """A stack whose processes are on another machine, long after its installation."""
-    async with running(data, machine.settings, rate=rate, min_workers=2, max_workers=4) as system:
-        machine.disk.sync()
+async def running_on(machines: Machines, data: Path, rate: float) -> AsyncIterator[System]:
+    """A stack whose processes are on a third machine, long after its installation."""
+    async with running(data, machines.settings, rate=rate, min_workers=2, max_workers=3) as system:
+        machines.settle()
         yield system

@@ -14,7 +14,7 @@ import pytest
 from faults.buyers import Buyers
 from faults.disk.disk import why_not
 from faults.judge import answers_hold, holds, queued_once
-from faults.machine import on_a_disk, running_on
+from faults.machine import BOTH, on_disks, running_on
 
 from peakclip.load.access import create_sale
 
@@ -31,14 +31,15 @@ pytestmark = [
 async def test_nothing_accepted_is_lost_when_the_plug_is_pulled(
     scratch: Path, data: Path, chance: random.Random
 ) -> None:
-    async with on_a_disk(scratch) as machine, running_on(machine, data, RATE) as system:
+    async with on_disks(scratch) as machines, running_on(machines, data, RATE) as system:
         buyers = Buyers(system.credentials["url"], system.credentials["service"], chance)
         sale = await create_sale(system.credentials["url"], system.credentials["admin"], stock=1_000_000)
         for number in range(CUTS):
             async with asyncio.TaskGroup() as group:
                 group.create_task(buyers.wave(sale, 900, rate=300, again=0.0))
                 await asyncio.sleep(chance.uniform(0.5, 2.5))
-                told = await machine.pull_the_plug(chance.randrange(2**32))
+                whose = BOTH if number == 0 else chance.choice([BOTH, ("nats",), ("postgres",)])
+                told = await machines.pull_the_plug(chance.randrange(2**32), whose)
             print(f"cut {number + 1}: {told} not synced, {len(buyers.accepted)} accepted so far")
         await system.until_ready()
         print(f"{buyers.sent} orders, {buyers.retries} retries: {dict(buyers.causes)}")
