@@ -56,9 +56,12 @@ class Machines:
         await self.start(names)
         return told
 
-    async def stop(self) -> None:
-        for server in self._servers.values():
-            await server.stop()
+    def runs(self, name: str) -> bool:
+        return self._servers[name].running
+
+    async def stop(self, names: Iterable[str] = BOTH) -> None:
+        for name in names:
+            await self._servers[name].stop()
 
 
 def family(pid: int | None) -> list[int]:
