@@ -12,12 +12,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faults.disk.disk import Disk, why_not
+from faults.disk.disk import Disk
 from faults.disk.names import Semantics
+
+from peakclip.local.files import read_json, write_json
 
 pytestmark = [
     pytest.mark.faults,
-    pytest.mark.skipif(why_not() is not None, reason=f"NOT TESTED: {why_not()}"),
+    pytest.mark.power,
 ]
 
 
@@ -83,6 +85,16 @@ def test_on_a_strict_disk_a_synced_file_has_no_name(scratch: Path) -> None:
         disk.cut(1)
         disk.mount()
         assert os.listdir(disk.path) == ["lost"]
+
+
+def test_a_private_file_keeps_its_name(scratch: Path) -> None:
+    """Without its settings a folder of data would be taken for an attempt that failed, and made anew."""
+    with Disk(scratch, Semantics.STRICT) as disk:
+        disk.sync()
+        write_json(disk.path / "settings.json", {"port": 1})
+        disk.cut(1)
+        disk.mount()
+        assert read_json(disk.path / "settings.json") == {"port": 1}
 
 
 def test_a_full_disk_and_one_with_errors(scratch: Path) -> None:
