@@ -3,6 +3,7 @@
 PEAKCLIP_FAULTS_KILLS=N    kills of each kind in the storm (10)
 PEAKCLIP_FAULTS_SEED=N     the same random choices as in the run that printed this seed (moments still vary)
 PEAKCLIP_FAULTS_IDLE=S     seconds of idleness before the burst that must not be let off too fast (10)
+PEAKCLIP_FAULTS_CUTS=N     power cuts in a row (3)
 PEAKCLIP_FAULTS_KEEP=1     leave the folders, with the logs of every process
 """
 
@@ -17,8 +18,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faults.disk.disk import why_not
 
 from peakclip.local.folder import temporary
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Said aloud, by `-ra` and by `make test`, where a disk cannot be had."""
+    if reason := why_not():
+        for item in items:
+            if item.get_closest_marker("power"):
+                item.add_marker(pytest.mark.skip(reason=f"NOT TESTED: the power cut; {reason}"))
 
 
 @pytest.fixture

@@ -46,9 +46,7 @@ class Machines:
 
     async def pull_the_plug(self, seed: int, names: Iterable[str] = BOTH) -> dict[str, dict[str, int]]:
         """And start anew on what is left. What was not synced of each, for people."""
-        for pid in [pid for name in names for pid in family(self._servers[name].pid)]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill(pid for name in names for pid in family(self._servers[name].pid))
         told = {name: self.disks[name].cut(seed) for name in names}
         for name in names:
             await self._servers[name].kill()
@@ -69,6 +67,13 @@ def family(pid: int | None) -> list[int]:
     if pid is None:
         return []
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def kill(pids: Iterable[int]) -> None:
+    """All of them are looked up before the first one dies."""
+    for pid in list(pids):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from faults.buyers import Buyers
-from faults.disk.disk import Disk, why_not
+from faults.disk.disk import Disk
 from faults.judge import answers_hold, holds, queued_once
 from faults.machine import Machines, on_disks, running_on
 from faults.system import System
@@ -29,7 +29,7 @@ ROOM_BYTES = 20_000
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.timeout(300),
-    pytest.mark.skipif(why_not() is not None, reason=f"NOT TESTED: {why_not()}"),
+    pytest.mark.power,
 ]
 
 

@@ -6,15 +6,17 @@ PEAKCLIP_FAULTS_CUTS=N     cuts in a row (3)
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 from pathlib import Path
 
 import pytest
 from faults.buyers import Buyers
-from faults.disk.disk import why_not
+from faults.disk.disk import Disk
 from faults.judge import answers_hold, holds, queued_once
-from faults.machine import BOTH, on_disks, running_on
+from faults.machine import BOTH, family, kill, on_disks, running_on
+from faults.system import connected, down, up
 
 from peakclip.load.access import create_sale
 
@@ -24,7 +26,7 @@ RATE = 400.0
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.timeout(120 + 30 * CUTS),
-    pytest.mark.skipif(why_not() is not None, reason=f"NOT TESTED: {why_not()}"),
+    pytest.mark.power,
 ]
 
 
@@ -46,3 +48,28 @@ async def test_nothing_accepted_is_lost_when_the_plug_is_pulled(
         holds(await system.audit(buyers.accepted, RATE))
         await answers_hold(system, buyers)
         await queued_once(system)
+
+
+async def test_a_machine_with_everything_on_it(scratch: Path, chance: random.Random) -> None:
+    """From its first start on: whatever the stack writes of its own, it starts again on what is left of that."""
+    with Disk(scratch / "machine") as disk:
+        data = disk.path / "data"
+        buyers, sale = None, ""
+        process = await up(data)
+        try:
+            for number in range(2):
+                credentials = json.loads((data / "credentials.json").read_text())
+                if buyers is None:
+                    buyers = Buyers(credentials["url"], credentials["service"], chance)
+                    sale = await create_sale(credentials["url"], credentials["admin"], stock=1_000_000)
+                await buyers.wave(sale, 300, again=0.0)
+                kill(family(process.pid))
+                print(f"cut {number + 1}: {disk.cut(chance.randrange(2**32))} not synced")
+                await process.wait()
+                disk.mount()
+                process = await up(data)
+            async with connected(json.loads((data / "credentials.json").read_text())) as system:
+                holds(await system.audit(buyers.accepted, 1_000))
+                await answers_hold(system, buyers)
+        finally:
+            await down(process)

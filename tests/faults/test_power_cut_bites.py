@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from faults.buyers import Buyers
-from faults.disk.disk import why_not
 from faults.lazy import LazyNats, LazyPostgres
 from faults.machine import BOTH, on_disks, running_on
 from support import until
@@ -23,7 +22,7 @@ ORDERS = 1_000
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.timeout(240),
-    pytest.mark.skipif(why_not() is not None, reason=f"NOT TESTED: {why_not()}"),
+    pytest.mark.power,
 ]
 
 

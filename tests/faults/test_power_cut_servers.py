@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
 import pytest
-from faults.disk.disk import Disk, why_not
+from faults.disk.disk import Disk
 from faults.disk.names import Semantics
 from faults.lazy import CarelessPostgres, LazyNats
-from faults.machine import family
+from faults.machine import family, kill
 
 from peakclip import streams, topology
 from peakclip.jetstream import JetStream
@@ -29,7 +27,7 @@ LARGE = 60_000  # bytes
 
 pytestmark = [
     pytest.mark.faults,
-    pytest.mark.skipif(why_not() is not None, reason=f"NOT TESTED: {why_not()}"),
+    pytest.mark.power,
 ]
 
 
@@ -121,9 +119,7 @@ async def rows_kept(
 
 
 async def cut(disk: Disk, server: NatsServer | PostgresServer, chance: random.Random) -> None:
-    for pid in family(server.pid):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    kill(family(server.pid))
     print(disk.cut(chance.randrange(2**32)))
     await server.kill()
     disk.mount()
