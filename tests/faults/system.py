@@ -149,7 +149,7 @@ async def running(
         print(f"held what it promised after {time.monotonic() - began:.1f} s")
 
 
-async def up(data: Path) -> asyncio.subprocess.Process:
+async def up(data: Path, seconds: float = 60.0) -> asyncio.subprocess.Process:
     """`peakclip up` in a process of its own."""
     command = [sys.executable, "-P", "-m", "peakclip", "up", "--data", str(data), "--rate", "1000"]
     process = await asyncio.create_subprocess_exec(
@@ -158,7 +158,7 @@ async def up(data: Path) -> asyncio.subprocess.Process:
     assert process.stdout is not None
     said = b""
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(seconds):
             while b"Peakclip is up." not in said:
                 line = await process.stdout.readline()
                 assert line, said.decode()

@@ -55,7 +55,7 @@ async def test_a_machine_with_everything_on_it(scratch: Path, chance: random.Ran
     with Disk(scratch / "machine") as disk:
         data = disk.path / "data"
         buyers, sale = None, ""
-        process = await up(data)
+        process = await up(data, 120)
         try:
             for number in range(2):
                 credentials = json.loads((data / "credentials.json").read_text())
@@ -67,7 +67,7 @@ async def test_a_machine_with_everything_on_it(scratch: Path, chance: random.Ran
                 print(f"cut {number + 1}: {disk.cut(chance.randrange(2**32))} not synced")
                 await process.wait()
                 disk.mount()
-                process = await up(data)
+                process = await up(data, 120)
             async with connected(json.loads((data / "credentials.json").read_text())) as system:
                 holds(await system.audit(buyers.accepted, 1_000))
                 await answers_hold(system, buyers)
