@@ -48,7 +48,7 @@ async def test_a_full_disk_and_one_that_cannot_sync(
             async with asyncio.TaskGroup() as group:
                 group.create_task(buyers.wave(sale, 500, rate=100, again=0.0))
                 await asyncio.sleep(0.5)
-                told = group.create_task(ask(system, sale, accepted))
+                told = group.create_task(ask(system, sale, accepted, SECONDS[whose]))
                 await while_in_trouble(machines, whose, trouble)
                 await told
             print(f"{whose} {trouble}: {dict(told.result())}, {dict(buyers.causes)}")
@@ -68,7 +68,7 @@ async def test_a_full_disk_and_one_that_cannot_sync(
 async def while_in_trouble(machines: Machines, whose: str, trouble: str) -> None:
     disk = machines.disks[whose]
     begin_trouble(disk, trouble)
-    await asyncio.sleep(SECONDS)
+    await asyncio.sleep(SECONDS[whose])
     disk.set_room(None)
     disk.fail()
     ran = machines.runs(whose)
@@ -85,7 +85,7 @@ def begin_trouble(disk: Disk, trouble: str) -> None:
         disk.fail("fsync")
 
 
-async def ask(system: System, sale: str, accepted: dict[str, int]) -> Counter[str]:
+async def ask(system: System, sale: str, accepted: dict[str, int], seconds: float) -> Counter[str]:
     """One order after another, asked for once each, by several at once: how they are answered, in words.
 
     Who is told to come again and does not, never knows what became of the order.
@@ -93,7 +93,7 @@ async def ask(system: System, sale: str, accepted: dict[str, int]) -> Counter[st
     answers: Counter[str] = Counter()
     headers = {"Authorization": f"Bearer {system.credentials['service']}"}
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + SECONDS
+    deadline = loop.time() + seconds
 
     async def one_after_another(session: aiohttp.ClientSession) -> None:
         while loop.time() < deadline:
