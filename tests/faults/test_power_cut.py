@@ -1,6 +1,7 @@
 """The plug of NATS and PostgreSQL is pulled while customers buy: nothing accepted is lost.
 
 PEAKCLIP_FAULTS_CUTS=N     cuts in a row (3)
+PEAKCLIP_FAULTS_WHOLE=1    also a machine with the whole stack on the disk
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ RATE = 400.0
 
 pytestmark = [
     pytest.mark.faults,
-    pytest.mark.timeout(120 + 30 * CUTS),
+    pytest.mark.timeout(300 + 30 * CUTS),
     pytest.mark.power,
 ]
 
@@ -50,12 +51,15 @@ async def test_nothing_accepted_is_lost_when_the_plug_is_pulled(
         await queued_once(system)
 
 
+@pytest.mark.skipif(
+    not os.environ.get("PEAKCLIP_FAULTS_WHOLE"), reason="slow: metrics are memory-mapped there (PEAKCLIP_FAULTS_WHOLE=1)"
+)
 async def test_a_machine_with_everything_on_it(scratch: Path, chance: random.Random) -> None:
     """From its first start on: whatever the stack writes of its own, it starts again on what is left of that."""
     with Disk(scratch / "machine") as disk:
         data = disk.path / "data"
         buyers, sale = None, ""
-        process = await up(data, 120)
+        process = await up(data, 240)
         try:
             for number in range(2):
                 credentials = json.loads((data / "credentials.json").read_text())
@@ -67,7 +71,7 @@ async def test_a_machine_with_everything_on_it(scratch: Path, chance: random.Ran
                 print(f"cut {number + 1}: {disk.cut(chance.randrange(2**32))} not synced")
                 await process.wait()
                 disk.mount()
-                process = await up(data, 120)
+                process = await up(data, 240)
             async with connected(json.loads((data / "credentials.json").read_text())) as system:
                 holds(await system.audit(buyers.accepted, 1_000))
                 await answers_hold(system, buyers)
