@@ -52,7 +52,7 @@ async def test_nothing_accepted_is_lost_when_the_plug_is_pulled(
 
 
 @pytest.mark.skipif(
-    not os.environ.get("PEAKCLIP_FAULTS_WHOLE"), reason="slow: metrics are memory-mapped there (PEAKCLIP_FAULTS_WHOLE=1)"
+    not os.environ.get("PEAKCLIP_FAULTS_WHOLE"), reason="slow: metrics are mapped into memory there"
 )
 async def test_a_machine_with_everything_on_it(scratch: Path, chance: random.Random) -> None:
     """From its first start on: whatever the stack writes of its own, it starts again on what is left of that."""
