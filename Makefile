@@ -15,6 +15,10 @@ CHROMIUM := $(firstword $(foreach name,$(PEAKCLIP_CHROMIUM) chromium chromium-br
 HELM := $(firstword $(shell command -v helm) $(wildcard $(or $(PEAKCLIP_CLUSTER_CACHE),$(HOME)/.cache/peakclip-cluster)/bin/helm))
 WITHOUT_HELM := $(if $(HELM),,@echo 'NOT TESTED: the chart as helm renders it. No helm here (make e2e compiles one).')
 
+# So with the disk whose plug is pulled: a file system of the tests' own.
+LIBFUSE := $(shell python3 -c 'import ctypes.util; print(ctypes.util.find_library("fuse3") or "")' 2>/dev/null)
+WITHOUT_POWER := $(if $(and $(filter 0,$(shell id -u)),$(wildcard /dev/fuse),$(LIBFUSE)),,@echo 'NOT TESTED: the power cut. It needs root, /dev/fuse and libfuse3 (Debian: apt-get install fuse3).')
+
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +34,7 @@ demo: $(READY) ## the whole system on this machine, a burst of 10,000 orders, a 
 .PHONY: test
 test: $(READY) ## every test that needs no cluster
 	$(WITHOUT_HELM)
+	$(WITHOUT_POWER)
 ifeq ($(CHROMIUM),)
 	@echo 'NOT TESTED: the dashboard in a browser. No chromium here (Debian: apt-get install chromium).'
 	$(BIN)/pytest -m 'not browser and not e2e' $(ARGS)
@@ -38,6 +43,7 @@ else
 	PEAKCLIP_CHROMIUM=$(CHROMIUM) $(BIN)/pytest $(ARGS)
 endif
 	$(WITHOUT_HELM)
+	$(WITHOUT_POWER)
 
 .PHONY: e2e
 e2e: $(READY) ## every test on a real Kubernetes: yours, kind or the bare node (tests/e2e/conftest.py)

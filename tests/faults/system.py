@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -160,3 +162,30 @@ async def running(
         print(f"stack ready after {time.monotonic() - began:.1f} s")
         yield system
         print(f"held what it promised after {time.monotonic() - began:.1f} s")
+
+
+async def up(data: Path, seconds: float = 60.0) -> asyncio.subprocess.Process:
+    """`peakclip up` in a process of its own."""
+    command = [sys.executable, "-P", "-m", "peakclip", "up", "--data", str(data), "--rate", "1000"]
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environ(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    said = b""
+    try:
+        async with asyncio.timeout(seconds):
+            while b"Peakclip is up." not in said:
+                line = await process.stdout.readline()
+                assert line, said.decode()
+                said += line
+    except BaseException:
+        process.kill()
+        raise
+    return process
+
+
+async def down(process: Any) -> None:
+    if process.returncode is None:
+        process.send_signal(signal.SIGTERM)
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, output.decode()

@@ -6,15 +6,13 @@ import asyncio
 import json
 import random
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from faults.buyers import Buyers
 from faults.judge import answers_hold, buy_the_rest, exits, holds, queued_once
-from faults.system import Data, alive, connected, environ, running
+from faults.system import Data, alive, connected, down, running, up
 from support import until
 
 from peakclip import topology
@@ -107,29 +105,3 @@ async def test_a_stack_stopped_in_mid_burst_goes_on_where_it_was(data: Path, cha
             assert buyers.causes["connection-lost"], "in mid-burst"
     finally:
         await down(process)
-
-
-async def up(data: Path) -> asyncio.subprocess.Process:
-    command = [sys.executable, "-P", "-m", "peakclip", "up", "--data", str(data), "--rate", "1000"]
-    process = await asyncio.create_subprocess_exec(
-        *command, env=environ(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    assert process.stdout is not None
-    said = b""
-    try:
-        async with asyncio.timeout(60):
-            while b"Peakclip is up." not in said:
-                line = await process.stdout.readline()
-                assert line, said.decode()
-                said += line
-    except BaseException:
-        process.kill()
-        raise
-    return process
-
-
-async def down(process: Any) -> None:
-    if process.returncode is None:
-        process.send_signal(signal.SIGTERM)
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, output.decode()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import shutil
 import signal
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -16,9 +18,11 @@ from rich.markup import escape
 
 from peakclip import telemetry, topology
 from peakclip.cli.common import check_rate, check_workers, error_words
+from peakclip.durability import FileSystem
 from peakclip.errors import PeakclipError
 from peakclip.jetstream import JetStream
 from peakclip.limiter.pace import read_pace
+from peakclip.local.disks import file_systems
 from peakclip.local.stack import Stack, StackOptions
 
 
@@ -109,7 +113,7 @@ async def _until_stopped(options: StackOptions) -> None:
 async def _run(options: StackOptions) -> None:
     click.echo("Starting …", err=True)
     async with Stack(options) as stack:
-        text = summary(stack, options, await _rate(stack))
+        text = summary(stack, options, await _rate(stack), file_systems(stack.directory, os.environ))
         Console(highlight=False, soft_wrap=True).print(text)  # unwrapped, to be copied
         await asyncio.Event().wait()
 
@@ -124,14 +128,16 @@ async def _rate(stack: Stack) -> float | None:
     return found[0].effective_per_second if found else None
 
 
-def summary(stack: Stack, options: StackOptions, rate: float | None) -> str:
+def summary(
+    stack: Stack, options: StackOptions, rate: float | None, disks: Sequence[FileSystem | None] = ()
+) -> str:
     """What people need to know to begin, with commands that can be copied; rich markup."""
     folder, program = stack.directory, _program()
     data = escape(shlex.quote(str(folder)))
     rows = {
         "Dashboard": f"[bold cyan]{stack.credentials['url']}/[/]",
         "Rate": f"{_orders(rate)}, {options.min_workers} to {options.max_workers} workers",
-        "Durable": _durable(stack.durable),
+        "Durable": _durable(stack.durable, disks),
         "Keys": f"{escape(str(folder / 'credentials.json'))} [dim](readable by you only)[/]",
         "Logs": escape(str(folder / "logs")),
         "": "",
@@ -148,12 +154,24 @@ def _orders(rate: float | None) -> str:
     return "not set" if rate is None else f"{rate:g} orders per second"
 
 
-def _durable(durable: bool | None) -> str:
-    if durable:
-        return "yes: the servers report that every write is synced"
+def _durable(durable: bool | None, disks: Sequence[FileSystem | None]) -> str:
+    """The servers' word first, then what is under them. The first bad news is the one to tell."""
     if durable is None:
         return "[yellow]unknown: NATS does not show its settings to this user[/]"
-    return "[bold red]no: a power loss may lose accepted orders (NATS needs sync_interval: always)[/]"
+    if not durable:
+        return "[bold red]no: a power loss may lose accepted orders (NATS needs sync_interval: always)[/]"
+    if gone := _kinds(disk for disk in disks if disk is not None and disk.durable is False):
+        return f"[bold red]no: every write is synced, but {gone} is memory: a power loss takes all[/]"
+    if any(disk is None or disk.durable is None for disk in disks):
+        kinds = _kinds(disk for disk in disks if disk is not None and disk.durable is None)
+        kinds = kinds or "the disk here"
+        return f"[yellow]unknown: every write is synced, but nobody knows whether {kinds} keeps it without power[/]"
+    on = f", on {_kinds(disk for disk in disks if disk is not None)}" if disks else ""
+    return f"yes: the servers report that every write is synced{on}"
+
+
+def _kinds(disks: Iterable[FileSystem]) -> str:
+    return escape(" and ".join(dict.fromkeys(disk.kind for disk in disks)))
 
 
 def _program() -> str:

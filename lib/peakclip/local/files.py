@@ -11,7 +11,7 @@ from typing import Any
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replaces the file in one step, mode 0600; a reader never sees half of it."""
+    """Replaces the file in one step, mode 0600; a reader never sees half of it, and a power cut never undoes it."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp gives 0600
     try:
         with os.fdopen(descriptor, "w") as file:
@@ -19,10 +19,20 @@ def write_private(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)
+        _sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """The name is only there for good when the folder is: an old one means that the data are not ours yet."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -6,6 +6,7 @@ A virtual environment in a closed home (mode 0700) is out of reach for the accou
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +37,7 @@ def programs(home: Path, account: Account) -> Path:
         if libraries.exists():
             _copy(libraries, unfinished / libraries.name)
         _open_for_reading(unfinished)
+        os.sync()  # a power cut could keep the name and forget the programs, and nobody would copy them again
         unfinished.rename(copy)
     return copy / package.name / "pginstall" / "bin"
 

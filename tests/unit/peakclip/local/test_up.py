@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 from rich.text import Text
 
 from peakclip.cli.up import command, summary
+from peakclip.durability import FileSystem
 from peakclip.local.stack import Credentials, StackOptions
 
 
@@ -26,9 +28,11 @@ class _Running:
         )
 
 
-def _text(durable: bool | None = True, rate: float | None = 100.0) -> str:
+def _text(
+    durable: bool | None = True, rate: float | None = 100.0, disks: Sequence[FileSystem | None] = ()
+) -> str:
     running = _Running(Path("/data/with space"), durable)
-    return Text.from_markup(summary(running, StackOptions(), rate)).plain
+    return Text.from_markup(summary(running, StackOptions(), rate, disks)).plain
 
 
 def test_the_summary_shows_the_way_and_no_secret() -> None:
@@ -45,6 +49,28 @@ def test_the_summary_shows_the_way_and_no_secret() -> None:
 )
 def test_durability_is_said_as_it_was_read_back(durable: bool | None, words: str) -> None:
     assert words in _text(durable)
+
+
+EXT4, TMPFS, OVERLAY = FileSystem("ext4", True), FileSystem("tmpfs", False), FileSystem("overlay", None)
+
+
+@pytest.mark.parametrize(
+    ("disks", "words"),
+    [
+        ([EXT4, EXT4], "yes: the servers report that every write is synced, on ext4\n"),
+        ([FileSystem("xfs", True), EXT4], "is synced, on xfs and ext4\n"),
+        ([], "yes: the servers report that every write is synced\n"),
+        ([OVERLAY, TMPFS], "no: every write is synced, but tmpfs is memory"),
+        ([EXT4, OVERLAY], "unknown: every write is synced, but nobody knows whether overlay keeps it"),
+        ([EXT4, None], "nobody knows whether the disk here keeps it"),
+    ],
+)
+def test_what_is_under_the_servers_is_told(disks: Sequence[FileSystem | None], words: str) -> None:
+    assert words in _text(disks=disks)
+
+
+def test_a_good_disk_helps_no_server_that_does_not_sync() -> None:
+    assert "no: a power loss" in _text(durable=False, disks=[EXT4])
 
 
 def test_an_unknown_rate_is_not_a_zero() -> None:
