@@ -50,7 +50,7 @@ class Consumer:
         self._deadlines: list[tuple[float, int]] = []
         self._saved, self._saved_at = State(), float("-inf")
         self.pending = 0
-        self._count()
+        self.count()
 
     @property
     def name(self) -> str:
@@ -64,14 +64,14 @@ class Consumer:
         filters = self.config["filter_subjects"]
         return not filters or matches_any(filters, subject)
 
-    def _count(self) -> None:
+    def count(self) -> None:
         self.pending = self._stream.count(self.config["filter_subjects"], self._next)
 
     # -- what happens to it --------------------------------------------------------------------------------
 
     def configure(self, config: Mapping[str, Any]) -> None:
         self.config = {**DEFAULTS, **config}
-        self._count()
+        self.count()
 
     def added(self, subject: str) -> None:
         self.pending += self.wants(subject)
@@ -80,27 +80,43 @@ class Consumer:
         """A message left the stream: it is ended where it was in flight."""
         if gone.seq >= self._next:
             self.pending -= self.wants(gone.subject)
-        elif (flight := self.state.flying.get(gone.seq)) is not None:
-            deliveries = self._deliveries(gone.seq)
-            self._finish(gone.seq)
-            self._tell(_ENDED, gone.seq, deliveries, flight.number)
+        elif gone.seq in self.state.flying:
+            self._end_gone(gone.seq, self._deliveries(gone.seq))
         else:
             self.state.again.pop(gone.seq, None)
 
-    def purged(self, first_seq: int) -> None:
-        """Everything below is gone, and counts as delivered and finished."""
+    def _end_gone(self, seq: int, deliveries: int) -> None:
+        if (flight := self.state.flying.get(seq)) is not None:
+            self._finish(seq)
+            self._tell(_ENDED, seq, deliveries, flight.number)
+
+    def purged(self, first_seq: int, *, only_some: bool) -> None:
+        """Everything below is gone, and counts as finished; `only_some`: more of it may be.
+
+        What waited to come again right away comes after ack_wait: the real server forgets that it waited.
+        """
         state = self.state
         self._next = max(self._next, first_seq)
-        below = [seq for seq in state.flying if seq < first_seq]
-        for seq in below:
-            self._finish(seq)
         number, floor = state.floor
-        state.floor = (number, max(floor, first_seq - 1))
+        if floor < first_seq:
+            gone = [seq for seq in state.flying if seq < first_seq or (only_some and self._is_gone(seq))]
+            number = max([number, *(state.flying[seq].number for seq in gone)])
+            for seq in sorted(gone):
+                state.finish(seq)
+            floor = first_seq - 1
         if not state.flying:
             state.again.clear()
-            state.floor = (state.delivered[0], self._next - 1)
-            state.delivered = state.floor
-        self._count()
+            number, floor = state.delivered[0], self._next - 1
+        if state.floor[1] <= floor:  # what is behind what was written before is not written
+            state.floor, state.delivered = (number, floor), (state.delivered[0], self._next - 1)
+        waited, self._queue = self._queue, {seq: None for seq in self._queue if seq >= self._next}
+        for seq in waited:
+            if seq in state.flying:
+                self._since(seq, state.flying[seq].since)
+        self.count()
+
+    def _is_gone(self, seq: int) -> bool:
+        return seq not in self._stream.messages
 
     def save(self, now: float) -> None:
         """Before anything changes at this moment."""
@@ -115,12 +131,12 @@ class Consumer:
         self.out.clear()
         self._queue.clear()
         state = self.state
-        for seq in [seq for seq in state.flying if seq not in self._stream.messages]:
+        for seq in [seq for seq in state.flying if self._is_gone(seq)]:
             self._finish(seq)
         self._deadlines = sorted((flight.since + self._wait, seq) for seq, flight in state.flying.items())
         self._next = state.delivered[1] + 1
         self._saved = state.copy()
-        self._count()
+        self.count()
 
     # -- words about messages ------------------------------------------------------------------------------
 
@@ -202,6 +218,9 @@ class Consumer:
             del self._queue[seq]
             self.state.again[seq] = self.state.again.get(seq, 0) + 1
             deliveries = self.state.again[seq] + 1
+            if self._is_gone(seq):
+                self._end_gone(seq, deliveries - 1)
+                continue
             if 0 < self.config["max_deliver"] < deliveries:
                 self._give_up(seq, deliveries - 1)
                 continue

@@ -10,7 +10,7 @@ from simulation.servers.consumer import Consumer
 from simulation.servers.follower import Follower
 from simulation.servers.refusals import RefusalError
 from simulation.servers.stream import Stream, normal
-from simulation.servers.words import Message, Stored, header_block, written
+from simulation.servers.words import Message, Stored, header_block, matches, written
 
 from peakclip.jetstream import CONSUMER_NOT_FOUND, NAME_IN_USE, NO_MESSAGE_FOUND, STREAM_NOT_FOUND
 
@@ -57,7 +57,7 @@ class Holdings:
         state = {
             "messages": len(stream.messages),
             "bytes": stream.size_bytes,
-            "first_seq": stream.first_seq if stream.last_seq else 0,
+            "first_seq": stream.first_seq,
             "last_seq": stream.last_seq,
         }
         return {
@@ -70,11 +70,15 @@ class Holdings:
     def purge(self, name: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         stream, subject = self._stream(name), body.get("filter", "")
         purged = stream.purge_below(body.get("seq") or stream.last_seq + 1, subject)
+        left = stream.from_seq(1, [subject] if subject else ())
         for consumer in self.consumers[name].values():
             filters = consumer.config["filter_subjects"]
-            if not subject or filters == [subject]:
-                left = stream.from_seq(stream.first_seq, [subject] if subject else ())
-                consumer.purged(left.seq if left else stream.last_seq + 1)
+            if not subject or (filters and all(matches(subject, one) for one in filters)):
+                consumer.purged(left.seq if left else stream.last_seq + 1, only_some=False)
+            elif consumer.wants(subject):
+                consumer.purged(stream.first_seq, only_some=True)
+            else:
+                consumer.count()
         return {"success": True, "purged": purged}
 
     def get(self, name: str, body: Mapping[str, Any]) -> Mapping[str, Any]:

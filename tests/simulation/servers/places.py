@@ -39,7 +39,7 @@ def on_both(scenario: Scenario) -> Callable[..., None]:
         if where == "model":
             on_model(scenario)
         else:
-            asyncio.run(_on_server(scenario, request.getfixturevalue("nats_server")))
+            on_server(scenario, request.getfixturevalue("nats_server"))
 
     test.__name__ = scenario.__name__
     test.__doc__ = scenario.__doc__
@@ -108,6 +108,10 @@ class _Server:
         generation = self.js.generation
         await self._server.start()
         await until(lambda: self.js.connected and self.js.generation > generation, 15)
+
+
+def on_server(scenario: Scenario, server: NatsServer) -> None:
+    asyncio.run(_on_server(scenario, server))
 
 
 async def _on_server(scenario: Scenario, server: NatsServer) -> None:

@@ -50,7 +50,7 @@ class Stream:
     def __init__(self, config: Mapping[str, Any], now: float) -> None:
         self.config = normal(config)
         self.created = now
-        self.first_seq = 1
+        self.first_seq = 0  # as long as there was none
         self.last_seq = 0
         self.size_bytes = 0
         self.messages: dict[int, Stored] = {}  # in the order of their sequences
@@ -161,6 +161,7 @@ class Stream:
         if due is not None:
             headers = {**headers, _ROLLUP: "sub"}
         self.last_seq += 1
+        self.first_seq = self.first_seq or 1
         stored = Stored(self.last_seq, message.subject, payload, headers, now)
         self._put(stored)
         if due is not None:
@@ -220,6 +221,9 @@ class Stream:
     # -- forgetting ----------------------------------------------------------------------------------------
 
     def remove(self, seq: int) -> None:
+        self.removed(self._drop(seq))
+
+    def _drop(self, seq: int) -> Stored:
         gone = self.messages.pop(seq)
         seqs = self._by_subject[gone.subject]
         seqs.remove(seq)
@@ -230,14 +234,16 @@ class Stream:
             del self._schedules[gone.subject]
         while self.first_seq <= self.last_seq and self.first_seq not in self.messages:
             self.first_seq += 1
-        self.removed(gone)
+        return gone
 
     def purge_below(self, seq: int, subject: str = "") -> int:
-        """Returns how many there were. Ids are remembered after it, until a restart."""
+        """Returns how many there were; tells nobody. Ids are remembered after it, until a restart."""
         older = (self.messages.get(at) for at in range(self.first_seq, min(seq, self.last_seq + 1)))
         gone = [one.seq for one in older if one and (not subject or matches(subject, one.subject))]
         for one in gone:
-            self.remove(one)
+            self._drop(one)
+        if not subject:
+            self.first_seq = self.first_seq or 1
         return len(gone)
 
     # -- as time goes by -----------------------------------------------------------------------------------
