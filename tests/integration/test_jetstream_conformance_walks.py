@@ -14,8 +14,9 @@ STEPS = 60
 @pytest.mark.integration
 @pytest.mark.parametrize("seed", range(12))
 def test_a_walk(seed: int, nats_server: NatsServer) -> None:
-    model, server = Walk(seed), Walk(seed)
+    model = Walk(seed)
     on_model(lambda place: model.go(place, STEPS))
+    server = Walk(seed, model.told)
     on_server(lambda place: server.go(place, STEPS), nats_server)
     for ours, theirs in zip(model.told, server.told, strict=True):
         assert ours == theirs

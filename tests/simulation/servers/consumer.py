@@ -131,7 +131,7 @@ class Consumer:
         self.out.clear()
         self._queue.clear()
         state = self.state
-        for seq in [seq for seq in state.flying if self._is_gone(seq)]:
+        for seq in [seq for seq in state.flying if seq > self._stream.last_seq]:  # lost with a crash
             self._finish(seq)
         self._deadlines = sorted((flight.since + self._wait, seq) for seq, flight in state.flying.items())
         self._next = state.delivered[1] + 1
@@ -143,7 +143,8 @@ class Consumer:
     def answered(self, word: bytes, seq: int, number: int, deliveries: int, now: float) -> bool:
         """Notes an acknowledgement; False: one for a message that was never delivered gets no answer."""
         if word.startswith(b"-NAK"):
-            self._nak(seq, word[4:].strip(), now)
+            if number > self.state.floor[0]:
+                self._nak(seq, word[4:].strip(), now)
         elif word == b"+WPI":
             if seq in self.state.flying:
                 self._since(seq, now)

@@ -50,7 +50,7 @@ class _Heard:
 
 
 class Network:
-    """`server` may be looked into; `stored` and `sent` tell a test what passed."""
+    """One server, and everybody's connections to it. `server` may be looked into."""
 
     def __init__(self, kernel: Kernel, chance: random.Random, faults: Faults | None = None) -> None:
         self.kernel = kernel

@@ -47,7 +47,7 @@ def on_both(scenario: Scenario) -> Callable[..., None]:
     return pytest.mark.parametrize("where", places)(test)
 
 
-class _Model:
+class Model:
     def __init__(self, kernel: Kernel, seed: int) -> None:
         self.network = Network(kernel, random.Random(seed))
         self.process = Process(kernel, "test")
@@ -69,7 +69,7 @@ class _Model:
 
 def on_model(scenario: Scenario, seed: int = 0) -> None:
     kernel = Kernel()
-    place = _Model(kernel, seed)
+    place = Model(kernel, seed)
     ended: list[BaseException | None] = []
 
     async def run() -> None:
@@ -83,8 +83,9 @@ def on_model(scenario: Scenario, seed: int = 0) -> None:
     kernel.at(0.0, place.process, place.process.create_task, run())
     while not ended and kernel.now < _LONGEST_SECONDS:
         kernel.run(kernel.now + 1.0)
+    in_time = bool(ended)
     place.process.bury()
-    if not ended:
+    if not in_time:
         raise AssertionError(f"this did not end in {_LONGEST_SECONDS} s of virtual time")
     if ended[0] is not None:
         raise ended[0]

@@ -242,8 +242,6 @@ class Stream:
         gone = [one.seq for one in older if one and (not subject or matches(subject, one.subject))]
         for one in gone:
             self._drop(one)
-        if not subject:
-            self.first_seq = self.first_seq or 1
         return len(gone)
 
     # -- as time goes by -----------------------------------------------------------------------------------

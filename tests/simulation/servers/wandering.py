@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from simulation.servers.places import Place
@@ -17,14 +17,19 @@ from peakclip.pull import PullConsumer
 STREAM: Final = "WALK"
 _SUBJECTS: Final = ("w.a", "w.b", "w.c.d")
 _FETCH_SECONDS: Final = 0.03
-_A_MOMENT_SECONDS: Final = 0.01  # the server ends what is in flight of a dropped message a moment later
+_A_MOMENT_SECONDS: Final = 0.01
+_MOST_LOOKS: Final = 50
 
 
 class Walk:
-    """`told` is everything that was answered, and what the server said of itself after every step."""
+    """`told` is everything that was answered, and what the server said of itself after every step.
 
-    def __init__(self, seed: int) -> None:
-        self.told: list[object] = []
+    `expected` is what another walk was told: a real server says the same of itself a moment later only.
+    """
+
+    def __init__(self, seed: int, expected: Sequence[tuple[object, ...]] = ()) -> None:
+        self._expected = expected
+        self.told: list[tuple[object, ...]] = []
         self._chance = random.Random(seed)
         self._in_hand: list[InMessage] = []
         self._pulls: list[PullConsumer] = []
@@ -53,9 +58,16 @@ class Walk:
                 answer = exc.code
             except PeakclipError as exc:
                 answer = type(exc).__name__
-            if self._few:
-                await asyncio.sleep(_A_MOMENT_SECONDS)
-            self.told.append((step, work.__name__, answer, *await self._states(js)))
+            self.told.append((step, work.__name__, answer, *await self._settled(js, step)))
+
+    async def _settled(self, js: JetStream, step: int) -> list[object]:
+        states = await self._states(js)
+        for _ in range(_MOST_LOOKS if step < len(self._expected) else 0):
+            if states == list(self._expected[step][3:]):
+                break
+            await asyncio.sleep(_A_MOMENT_SECONDS)
+            states = await self._states(js)
+        return states
 
     async def _states(self, js: JetStream) -> list[object]:
         found = await js.stream_state(STREAM)
@@ -90,6 +102,8 @@ class Walk:
 
     async def _purge(self, js: JetStream) -> object:
         state: Any = await js.stream_state(STREAM)
+        if state.last_seq == 0:
+            return None
         seq = self._chance.randint(state.first_seq, state.last_seq + 1)
         subject = self._chance.choice((None, None, None, "w.a"))
         await js.purge_below(STREAM, seq, subject=subject)
