@@ -34,12 +34,14 @@ class Following:
         self._callback = callback
         self._heard: Any = None
         self._epoch: int | None = None  # of the connection over which it is served
+        self._number = 0  # of its last message
 
     async def begin(self) -> None:
         """Raises what a request raises, and APIError."""
         if self._heard is not None:
             await self._heard.unsubscribe()
         epoch, inbox = self._client.epoch, self._client.new_inbox()
+        self._number = 0
         self._heard = await self._client.subscribe(inbox, self._received)
         wish = {"deliver_subject": inbox, "opt_start_seq": self._newest + 1, "filter_subject": self._subject}
         subject = f"$JS.API.CONSUMER.CREATE.{self._stream}.{inbox.rpartition('.')[2]}"
@@ -60,5 +62,10 @@ class Following:
                     continue
 
     async def _received(self, msg: Msg) -> None:
-        self._newest = msg.metadata.sequence.stream
+        """What comes behind a gap is not taken: it is read again, from the gap on."""
+        found = msg.metadata.sequence
+        if found.consumer != self._number + 1:
+            self._epoch = None
+            return
+        self._number, self._newest = found.consumer, found.stream
         await self._callback(msg)
