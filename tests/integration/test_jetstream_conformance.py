@@ -103,7 +103,7 @@ async def test_batches_that_are_refused(place: Place) -> None:
     _, prefix = await new_stream(js)
     assert await code_of(js.publish_batch(batch(prefix, "a", "b"))) == refusals.NO_BATCHES
     stream, prefix = await new_stream(js, allow_atomic=True, discard="new", max_bytes=2_000)
-    assert await code_of(js.publish_batch([OutMessage(f"{prefix}.a", b"x" * 500)] * 4)) == refusals.FULL_BATCH
+    assert await code_of(js.publish_batch([OutMessage(f"{prefix}.a", b"x" * 500)] * 4)) == refusals.FULL
     headers = {"Nats-Batch-Id": "unknown", "Nats-Batch-Sequence": "2", "Nats-Batch-Commit": "1"}
     assert await code_of(js.publish(f"{prefix}.a", b"", headers=headers)) == refusals.INCOMPLETE_BATCH
     assert (await js.stream_state(stream)).messages == 0

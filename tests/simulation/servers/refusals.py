@@ -6,7 +6,6 @@ from typing import Final
 
 TOO_LARGE: Final = 10054
 FULL: Final = 10077
-FULL_BATCH: Final = 10077
 NO_COUNTERS: Final = 10168
 NO_INCREMENT: Final = 10169
 INCREMENT_WITH_PAYLOAD: Final = 10170

@@ -13,17 +13,15 @@ from typing import Any, Final
 import msgspec
 from simulation.servers import refusals
 from simulation.servers.refusals import RefusalError
-from simulation.servers.words import Message, Stored, header_block, matches, matches_any
+from simulation.servers.words import SCHEDULE, Message, Stored, due_at, header_block, matches, matches_any
 
 from peakclip.jetstream import DUPLICATE_IN_BATCH, WRONG_LAST_SEQUENCE
-from peakclip.nats_wire import parse_time
 
 MOST_IN_A_BATCH: Final = 1000
 
 _ID: Final = "Nats-Msg-Id"
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 _INCREMENT: Final = "Nats-Incr"
-_SCHEDULE: Final = "Nats-Schedule"
 _TARGET: Final = "Nats-Schedule-Target"
 _ROLLUP: Final = "Nats-Rollup"
 _NOT_DELIVERED: Final = ("Nats-Schedule", "Nats-Expected-", _ID, "Nats-TTL", _ROLLUP)
@@ -109,7 +107,7 @@ class Stream:
             raise RefusalError(refusals.WRONG_INCREMENT, "message counter increment is invalid")
         if expected is not None and int(expected) != (newest := self._newest(message.subject)):
             raise RefusalError(WRONG_LAST_SEQUENCE, f"wrong last sequence: {newest}")
-        if _SCHEDULE in headers:
+        if SCHEDULE in headers:
             self._check_schedule(message)
 
     def _check_schedule(self, message: Message) -> None:
@@ -291,14 +289,3 @@ class Stream:
 def normal(config: Mapping[str, Any]) -> dict[str, Any]:
     """With the server's defaults."""
     return {**DEFAULTS, **config}
-
-
-def due_at(headers: Mapping[str, str]) -> float | None:
-    """Epoch seconds; None where there is no schedule, or none that can be read."""
-    pattern = headers.get(_SCHEDULE, "")
-    if not pattern.startswith("@at "):
-        return None
-    try:
-        return parse_time(pattern[4:])
-    except ValueError:
-        return None

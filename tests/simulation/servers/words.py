@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
+from peakclip.nats_wire import parse_time
+
+SCHEDULE: Final = "Nats-Schedule"
 NOTHING: Final[Mapping[str, str]] = {}
 
 
@@ -75,3 +78,14 @@ def written(at: float) -> str:
     '2023-11-14T22:13:20.250000Z'
     """
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def due_at(headers: Mapping[str, str]) -> float | None:
+    """Epoch seconds; None where there is no schedule, or none that can be read."""
+    pattern = headers.get(SCHEDULE, "")
+    if not pattern.startswith("@at "):
+        return None
+    try:
+        return parse_time(pattern[4:])
+    except ValueError:
+        return None
