@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -81,8 +81,12 @@ class BatchPool(Generic[_T]):
         work: Work[_T],
         backoff_seconds: Sequence[float] = BACKOFF_SECONDS,
         gather_seconds: float = 0.0,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """`clock`: epoch seconds."""
         self._name = name
+        self._clock = clock
         self._js = js
         self._database = database
         self._work = work
@@ -193,7 +197,7 @@ class BatchPool(Generic[_T]):
 
     async def _delay(self, message: InMessage, attempts: int) -> None:
         pause = self._backoff[min(attempts, len(self._backoff)) - 1]
-        headers = retry_headers(message, attempts + 1, time.time() + pause, self._name)
+        headers = retry_headers(message, attempts + 1, self._clock() + pause, self._name)
         name = hashlib.blake2b(first_message_id(message).encode(), digest_size=12).hexdigest()
         subject = topology.delayed_subject(self._name, name)
         await self._js.publish(subject, message.payload, headers=headers)
@@ -206,11 +210,12 @@ class BatchPool(Generic[_T]):
         log.warning("database_away", pool=self._name, error=repr(cause), messages=len(batch))
         delay = min(LONGEST_HOLD_SECONDS, 0.1 * 2 ** min(self._holds, 10))  # it may answer and still refuse
         self._holds += 1
-        since = time.monotonic()
+        loop = asyncio.get_running_loop()
+        since = loop.time()
         while True:
             await asyncio.sleep(delay)
             try:
                 await self._database.fetchval("select 1")
-                return BatchResult([], batch, 0, time.monotonic() - since)
+                return BatchResult([], batch, 0, loop.time() - since)
             except (*DATABASE_AWAY, *DATABASE_UNFIT):
                 delay = min(1.0, delay * 2)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -95,8 +95,12 @@ def is_late(message: InMessage, grace_seconds: float) -> bool:
 class Reconciler:
     """Settles every reservation once it is `grace_seconds` old."""
 
-    def __init__(self, js: JetStream, grace_seconds: float) -> None:
+    def __init__(
+        self, js: JetStream, grace_seconds: float, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`clock`: epoch seconds."""
         self._js = js
+        self._clock = clock
         self._grace = grace_seconds
         self._pull = js.pull(topology.STOCK, "reconciler")
         self._open: dict[tuple[str, str], Movements] = {}
@@ -108,10 +112,10 @@ class Reconciler:
             try:
                 while len(self._open) < MOST_HELD:
                     messages = await self._pull.fetch(FETCH, 0.05)
-                    await self._take_in(messages, time.time())
+                    await self._take_in(messages, self._clock())
                     if len(messages) < FETCH:
                         break
-                now = time.time()
+                now = self._clock()
                 await self._settle_due(now)
                 await self._note_progress(now)
             except PeakclipError as exc:

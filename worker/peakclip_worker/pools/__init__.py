@@ -6,6 +6,7 @@ it and a line in `POOLS`; its module is imported by workers of that pool only, o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +31,7 @@ class Given:
     js: JetStream
     settings: WorkerSettings
     wake_senders: Callable[[], None] = lambda: None  # there may be deliveries
+    clock: Callable[[], float] = time.time  # epoch seconds
 
 
 def _orders(given: Given) -> Pool:
@@ -53,7 +55,7 @@ def _reaper(given: Given) -> Pool:
 def _batches(name: str, given: Given, work: Work[Any], gather_seconds: float = 0.0) -> Pool:
     from peakclip_worker.batch import BatchPool
 
-    return BatchPool(name, given.js, given.database, work, gather_seconds=gather_seconds)
+    return BatchPool(name, given.js, given.database, work, gather_seconds=gather_seconds, clock=given.clock)
 
 
 POOLS: Final[Mapping[str, Callable[[Given], Pool]]] = {
