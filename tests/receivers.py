@@ -43,6 +43,7 @@ class Call:
     event: Any
     key: str  # Idempotency-Key
     verified: bool
+    at: float = field(default_factory=time.time)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import msgspec
+from faults.history.record import History, Kind
 
 from peakclip.load.driver import Driver
 from peakclip.load.http import order_requests
@@ -42,6 +43,7 @@ class Buyers:
         self.wrong: list[str] = []  # answers that break the contract, in words
         self.sent = self.repeats = self.retries = 0
         self.causes: Counter[str] = Counter()
+        self.history = History(TENANT)
 
     async def wave(
         self,
@@ -71,15 +73,30 @@ class Buyers:
         )  # fmt: skip
         driver = Driver(options, urlsplit(self._url), [request.raw for request in requests])
         await driver.open()
+        attempts = [
+            self.history.invoke(Kind.PURCHASE, order_id=request.order_id, sale=sale) for request in requests
+        ]
         await driver.run(None)
         self.retries += driver.retries
         self.causes += driver.causes
         answers: Counter[str] = Counter()
         pairs = list(zip(requests, driver.answers, strict=True))
-        for request, answer in pairs:
+        for job, (request, answer) in enumerate(pairs):
             answers[self._note(sale, request, answer)] += 1
+            self._record(attempts[job], answer, asked_again=driver.attempts[job] > 0)
         self._note_changes_of_mind(pairs)
         return answers
+
+    def _record(self, attempt: int, answer: Answer | None, *, asked_again: bool) -> None:
+        """From the beginning of the wave to its end: within that it was asked for, as often as the driver did."""
+        if answer is None:
+            self.history.unknown(attempt, "no final answer")
+        elif answer.status == 202:
+            self.history.answered(attempt, answer.status, msgspec.json.decode(answer.body))
+        elif asked_again:  # nobody knows what became of its first request
+            self.history.unknown(attempt, "refused when asked again")
+        else:
+            self.history.answered(attempt, answer.status, {"type": problem_name(answer.status, answer.body)})
 
     def _note_changes_of_mind(self, pairs: Sequence[tuple[_Request, Answer | None]]) -> None:
         """A key that was sent again after its first answer had come must get that answer again."""

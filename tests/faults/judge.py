@@ -7,17 +7,25 @@ import re
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from faults.buyers import Buyers
+from faults.history.check import check
+from faults.history.facts import Delivery
+from faults.history.fetch import read_facts
+from faults.history.finding import Finding
+from faults.history.record import History
 from faults.system import Data
+from support import until
 
 from peakclip import topology
-from peakclip.audit import AuditResult
+from peakclip.audit import AuditResult, RateLimit
 from peakclip.audit.checks.rate import busiest_second
 from peakclip.audit.fetch import read_stream
 from peakclip.jetstream import StoredMessage
+from peakclip.limiter.grid import default_burst
 from peakclip.messages import decode_order
 
 
@@ -27,6 +35,37 @@ def holds(result: AuditResult) -> None:
         f"{one.invariant} {one.message} ({len(one.rows)}): {list(one.rows)[:5]}" for one in result.violations
     )
     assert (result.lost, result.duplicated, result.oversold, result.undersold) == (0, 0, 0, 0)
+
+
+async def findings(
+    data: Data,
+    history: History,
+    rate: float,
+    deliveries: Callable[[], Iterable[Delivery]] | None = None,
+    **said: Any,
+) -> tuple[Finding, ...]:
+    """What `check` finds at rest, printed. `deliveries`: what a receiver has; `said` to `check`."""
+    if deliveries is not None:
+        await until(lambda: _all_delivered(data), 90, pause=0.2)
+    facts = await read_facts(
+        data,
+        rate=RateLimit(rate, default_burst(rate)),
+        deliveries=None if deliveries is None else deliveries(),
+    )
+    began = time.monotonic()
+    found = check(history, facts, **said)
+    told = "nobody" if facts.deliveries is None else len(facts.deliveries)
+    print(
+        f"  history: {len(history.entries)} entries, {len(facts.orders)} rows, {len(facts.events)} events, webhooks to"
+        f" {told}, {len(facts.letters)} dead letters: {len(found)} findings ({time.monotonic() - began:.1f} s)"
+    )
+    for one in found[:20]:
+        print(f"  {one.damage}: {', '.join(one.subjects)}: {one.evidence}")
+    return found
+
+
+async def _all_delivered(data: Data) -> bool:
+    return not await data.database.fetchval("select count(*) from deliveries where state = 'pending'")
 
 
 async def answers_hold(data: Data, buyers: Buyers) -> None:

@@ -13,7 +13,10 @@ from datetime import datetime
 from typing import Any, Final
 
 import aiohttp
+from faults.history.record import History, Kind
 from support import until
+
+from peakclip.local.stack import TENANT
 
 CONNECTIONS: Final = 96
 TRY_AGAIN_SECONDS: Final = 1.0
@@ -47,6 +50,7 @@ class Shop:
     paid: set[str] = field(default_factory=set)  # order ids whose payment was answered 200
     refunded: int = 0  # payments that were answered 409 with `refunded`
     wrong: list[str] = field(default_factory=list)
+    history: History = field(default_factory=lambda: History(TENANT))
     _session: aiohttp.ClientSession | None = None
 
     @property
@@ -101,7 +105,7 @@ class Shop:
                 return
 
     async def _order(self, name: str, key: str) -> str | None:
-        status, body = await self._post(f"/v1/sales/{self.sale}/orders", name, key, {"quantity": 1})
+        status, body = await self._post(Kind.PURCHASE, None, name, key, {"quantity": 1})
         if status == 202:
             self.accepted[body["order_id"]] = 1
             return str(body["order_id"])
@@ -111,10 +115,12 @@ class Shop:
 
     async def _drained(self, order_id: str, name: str) -> dict[str, Any]:
         while True:
+            attempt = self.history.invoke(Kind.READ, order_id=order_id, customer=name)
             async with self.session.get(
                 f"{self.url}/v1/orders/{order_id}", headers=self._headers(name)
             ) as answer:
                 body: dict[str, Any] = await answer.json()
+            self.history.answered(attempt, answer.status, body)
             if answer.status == 200 and body["status"] != "queued":
                 return body
             if answer.status != 200:
@@ -150,7 +156,7 @@ class Shop:
 
     async def _pay(self, order_id: str, name: str, key: str | None, *, note: bool = True) -> bool:
         payment = f"{order_id}-{key}" if key else None
-        status, body = await self._post(f"/v1/orders/{order_id}/pay", name, payment, {})
+        status, body = await self._post(Kind.PAY, order_id, name, payment, {})
         if status == 200 and body["status"] == "paid":
             if note:
                 self.paid.add(order_id)
@@ -163,7 +169,7 @@ class Shop:
         return False
 
     async def _cancel(self, order_id: str, name: str) -> None:
-        status, body = await self._post(f"/v1/orders/{order_id}/cancel", name, f"{order_id}-cancel", {})
+        status, body = await self._post(Kind.CANCEL, order_id, name, f"{order_id}-cancel", {})
         self.answers[f"cancel: {status}"] += 1
         if status not in (200, 409):
             self.wrong.append(f"cancelling: {status} {body}")
@@ -172,12 +178,17 @@ class Shop:
         return {"Authorization": f"Bearer {self.key}", "Peakclip-Customer": name}
 
     async def _post(
-        self, path: str, name: str, key: str | None, body: Mapping[str, Any]
+        self, kind: Kind, order_id: str | None, name: str, key: str | None, body: Mapping[str, Any]
     ) -> tuple[int, dict[str, Any]]:
+        """`order_id` None: a new order."""
+        path = f"/v1/sales/{self.sale}/orders" if order_id is None else f"/v1/orders/{order_id}/{kind}"
         headers = self._headers(name) | ({"Idempotency-Key": key} if key else {})
         while True:
+            attempt = self.history.invoke(kind, order_id=order_id, key=key, customer=name, sale=self.sale)
             async with self.session.post(f"{self.url}{path}", json=body, headers=headers) as answer:
-                if answer.status != 503:
-                    return answer.status, await answer.json()
+                said = await answer.json() if answer.status != 503 else {}
+            self.history.answered(attempt, answer.status, said)
+            if answer.status != 503:
+                return answer.status, said
             self.answers["503"] += 1
             await asyncio.sleep(0.5)

@@ -12,9 +12,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from faults.judge import holds
+from faults.history.record import History
+from faults.judge import findings, holds
+from faults.listeners import SETTINGS, heard, register
 from faults.shoppers import Shop
 from faults.system import System, running
+from receivers import webhook_receiver
 from support import until
 
 from peakclip import topology
@@ -22,10 +25,12 @@ from peakclip.audit.fetch import read_stream
 from peakclip.jetstream import StoredMessage
 from peakclip.limiter.pace import set_pace
 from peakclip.load.access import post
+from peakclip.local.stack import TENANT
 
 RUNS = int(os.environ.get("PEAKCLIP_SECKILL_RUNS", "2"))
 STOCK = 1_000
 BUYERS = 5_000
+LISTENERS = 100  # of them are told by webhook
 PAY_WITHIN = 4
 RATE = 1_000.0
 SECONDS = 240.0
@@ -36,15 +41,22 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(120 + 300 * RUNS)]
 async def test_every_unit_is_sold_once_whoever_pays_late_twice_or_never(
     data: Path, chance: random.Random
 ) -> None:
-    async with running(data, rate=RATE, min_workers=1, max_workers=3) as system:
+    async with (
+        webhook_receiver() as receiver,
+        running(data, SETTINGS, rate=RATE, min_workers=1, max_workers=3) as system,
+    ):
         await set_pace(system.js, topology.REAPER_POOL, limit_per_second=1_000)
         accepted: dict[str, int] = {}
+        history = History(TENANT)
+        sales: set[str] = set()
         for number in range(RUNS):
             seed = chance.randrange(1_000_000)
             shop = Shop(
                 system.credentials["url"], system.credentials["service"], await open_sale(system), STOCK,
-                random.Random(seed),
+                random.Random(seed), history=history,
             )  # fmt: skip
+            sales.add(shop.sale)
+            await register(system, receiver, [f"{shop.sale}-{buyer}" for buyer in range(LISTENERS)])
             await shop.run(BUYERS, SECONDS)
             accepted |= shop.accepted
             await until(lambda shop=shop: at_rest(system, shop.sale), 60, pause=0.2)
@@ -53,6 +65,12 @@ async def test_every_unit_is_sold_once_whoever_pays_late_twice_or_never(
                   f" {shop.refunded:,} refunds, {dict(shop.answers)}")  # fmt: skip
         result = await system.audit(accepted, RATE)
         holds(result)
+        # Nothing is killed here, so no relay's claim outlives it, and events are in the order of their orders' lives.
+        found = await findings(
+            system, history, RATE, lambda: heard(receiver), kept_trying=sales, overtaking=False
+        )
+        assert not found
+        assert receiver.calls
 
 
 async def open_sale(system: System) -> str:

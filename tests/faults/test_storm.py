@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from faults.buyers import Buyers
-from faults.judge import answers_hold, buy_the_rest, exits, holds, queued_once
+from faults.judge import answers_hold, buy_the_rest, exits, findings, holds, queued_once
 from faults.system import KINDS, System, running
 from structlog.testing import capture_logs
 from support import until
@@ -46,6 +46,7 @@ async def test_nothing_is_lost_when_everything_is_killed(data: Path, chance: ran
             holds(result)
             await answers_hold(system, buyers)
             await queued_once(system)
+            assert not await findings(system, buyers.history, RATE, kept_trying={scarce})
             assert await system.available(scarce) == 0
             assert exits(data / "logs" / "operator.log") <= {-signal.SIGKILL}, (
                 "no worker ended that was not killed"

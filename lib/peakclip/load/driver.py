@@ -102,7 +102,7 @@ class Driver:
         self._requests = requests
         self.answers: list[Answer | None] = [None] * len(requests)
         self._first_sent = [0.0] * len(requests)  # or due, when there is a rate
-        self._attempts: Counter[int] = Counter()
+        self.attempts: Counter[int] = Counter()  # how often each request was sent again
         self._retry: list[tuple[float, int]] = []  # heap of (when, order)
         self._idle: list[Connection] = []
         self._connections: list[Connection] = []
@@ -264,8 +264,8 @@ class Driver:
 
     def _again(self, job: int, retry_after: float | None) -> None:
         """The same bytes, so the same idempotency key, after a back-off with jitter."""
-        attempt = self._attempts[job]
-        self._attempts[job] = attempt + 1
+        attempt = self.attempts[job]
+        self.attempts[job] = attempt + 1
         delay = min(_BACKOFF_MOST, _BACKOFF_FIRST * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)
         if retry_after is not None:
             delay = max(delay, min(retry_after, self._options.retry_after_most))

@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import psutil
 
@@ -66,6 +66,10 @@ class ProcessSpec:
             data = self.log.read_bytes()[-_LOG_TAIL_BYTES:]
             return f"Its log ({self.log}) ends with:\n{data.decode(errors='replace')}"
         return "It left no log."
+
+
+# What is run in place of a process, for tests that put something in between or plant something in it.
+Adapt: TypeAlias = Callable[[ProcessSpec], ProcessSpec]
 
 
 class Child:

@@ -33,7 +33,7 @@ from peakclip.local.folder import STACK_VARIABLE, DataFolder
 from peakclip.local.management import management
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
-from peakclip.local.process import ProcessError, ProcessSpec
+from peakclip.local.process import Adapt, ProcessError, ProcessSpec
 from peakclip.local.server import Server
 from peakclip.local.supervisor import Supervisor, run_all, run_to_end
 
@@ -82,11 +82,14 @@ class Credentials(TypedDict):
 
 
 class Stack:
-    """Entered: everything is ready. Left: everything has stopped."""
+    """Entered: everything is ready. Left: everything has stopped. `adapt` may change what is kept running."""
 
-    def __init__(self, options: StackOptions, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, options: StackOptions, environ: Mapping[str, str] = os.environ, adapt: Adapt = lambda spec: spec
+    ) -> None:
         self._options = options
         self._environ = environ
+        self._adapt = adapt
         self._supervisor = Supervisor(self._changed)
         self._exit = contextlib.AsyncExitStack()
         self._folder: DataFolder | None = None
@@ -141,9 +144,8 @@ class Stack:
             keys = await self._prepare(folder, database_url)
         serving = management(self._supervisor, folder.metrics, management_port)
         management_url = await undo.enter_async_context(serving)
-        url = f"http://{ports.LOOPBACK}:{port}"
         self._credentials = Credentials(
-            url=url,
+            url=f"http://{ports.LOOPBACK}:{port}",
             management_url=management_url,
             nats_url=self._nats_urls[roles.ADMIN],
             database_url=database_url,
@@ -152,7 +154,7 @@ class Stack:
         write_json(folder.credentials, self._credentials)
         write_json(folder.path / "settings.json", {"port": port, "management_port": management_port})
         for spec in self._specs(base, port):
-            self._supervisor.start(spec)
+            self._supervisor.start(self._adapt(spec))
         async with self._impatience("the processes"):
             await self._supervisor.wait_ready()
 
@@ -182,8 +184,7 @@ class Stack:
         if not folder.kept:
             undo.callback(postgres.discard)
         undo.push_async_callback(self._supervisor.stop)  # runs first: before the data go
-        given: list[tuple[Server, str | None]] = [(nats, nats_url), (postgres, database_url)]
-        wanted = [server for server, url in given if not url]
+        wanted: list[Server] = [one for one, url in ((nats, nats_url), (postgres, database_url)) if not url]
         # A thread cannot be cancelled: both come to an end before the first failure is raised.
         preparing = [asyncio.to_thread(server.prepare) for server in wanted]
         for done in await asyncio.gather(*preparing, return_exceptions=True):
@@ -191,7 +192,7 @@ class Stack:
                 raise done
         for server in wanted:
             env = {**server.spec.env, STACK_VARIABLE: str(folder.path)}
-            self._supervisor.start(dataclasses.replace(server.spec, env=env))
+            self._supervisor.start(self._adapt(dataclasses.replace(server.spec, env=env)))
         # On a server that was given everybody is the user that was given.
         self._nats_urls = {role: nats_url or nats.url_of(role) for role in roles.ROLES}
         return database_url or postgres.url

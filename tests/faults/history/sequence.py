@@ -1,0 +1,102 @@
+"""Before and after: events against the life of an order, answers against real time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+
+from faults.history.facts import Event
+from faults.history.finding import Case, Damage, Finding, can_become, follows, words
+from faults.history.record import PLACES, Invoked, Kind, Ok, Refused
+from faults.history.transitions import REACHES
+
+
+def events(case: Case, overtaking: bool) -> Iterator[Finding]:
+    """By `version` they tell the life of the order; their places in the stream do so, too, unless `overtaking`.
+
+    One relay publishes in the order of the outbox, repeats included. But the rows that it has claimed stay locked
+    until PostgreSQL sees that it is gone (a frozen backend, a cut link), and its successor passes over them.
+    """
+    by_order: defaultdict[str, list[Event]] = defaultdict(list)
+    for event in case.events.values():
+        if event.version is not None:
+            by_order[event.order_id].append(event)
+    for order_id, in_stream in by_order.items():
+        ordered = sorted(in_stream, key=lambda event: event.version or 0)
+        if in_stream != ordered and not overtaking:
+            yield Finding(Damage.MISORDERED, (order_id,), f"in the stream: {_told(in_stream)}")
+        if not _legal(ordered):
+            yield Finding(Damage.MISORDERED, (order_id,), f"not the life of an order: {_told(ordered)}")
+        row = case.rows.get(order_id)
+        if row is not None and row.version == ordered[-1].version and row.status != ordered[-1].status:
+            yield Finding(Damage.MISORDERED, (order_id,), f"the row is {row.status}: {_told(ordered)}")
+
+
+def _told(found: list[Event]) -> str:
+    return ", ".join(f"{one.subject} {one.version} ({one.status}, message {one.seq})" for one in found)
+
+
+def _legal(ordered: list[Event]) -> bool:
+    first = ordered[0]
+    if first.version == 1 and first.status not in ("created", "pending_payment", "rejected"):
+        return False
+    return all(
+        follows(before.status or "", after.status or "")
+        or (after.subject == "order.paid" and after.status == before.status)
+        for before, after in pairwise(ordered)
+        if after.version == (before.version or 0) + 1
+    )
+
+
+def answers(case: Case) -> Iterator[Finding]:
+    """What an order was known to be when somebody asked must be able to become what that somebody was told.
+
+    Of two answers that crossed each other either may be the older one.
+    """
+    known: dict[str, str] = {}
+    asked: dict[int, tuple[Invoked, str | None]] = {}
+    for entry in case.entries:
+        if isinstance(entry, Invoked):
+            asked[entry.attempt] = entry, known.get(entry.order_id)
+            continue
+        invoked, before = asked[entry.attempt]
+        order_id, kind = invoked.order_id, invoked.kind
+        if isinstance(entry, Refused) and before is not None and _denies(kind, entry):
+            evidence = f"refused {entry.problem} at {entry.at:.3f}, asked after it was known as {before}"
+            yield Finding(Damage.MISORDERED, (order_id,), f"{evidence}; {words(case.asked(order_id, kind))}")
+        if not isinstance(entry, Ok) or (told := entry.status or REACHES.get(kind)) is None:
+            continue
+        # A new order that is asked for again gets its first answer again, and a review tells of no order.
+        if before is not None and kind not in PLACES and not can_become(before, told):
+            evidence = f"{told} at {entry.at:.3f}, asked after it was known as {before}"
+            yield Finding(Damage.MISORDERED, (order_id,), f"{evidence}; {words(case.asked(order_id, kind))}")
+        if can_become(known.get(order_id, told), told):
+            known[order_id] = told
+
+
+def _denies(kind: Kind, end: Refused) -> bool:
+    return kind in PLACES or (kind is Kind.READ and end.problem == "order-not-found")
+
+
+def told(case: Case) -> Iterator[Finding]:
+    """What was told of an order must be able to become what its row is in the end."""
+    for operation in case.operations:
+        row = case.rows.get(operation.first.order_id)
+        if row is None or operation.first.kind not in (*PLACES, Kind.READ):
+            continue
+        for ok in operation.oks:
+            if ok.status is not None and not can_become(ok.status, row.status):
+                yield Finding(
+                    Damage.MISORDERED, (row.order_id,), f"the row is {row.status}; {operation.words}"
+                )
+                break
+
+
+def expiries(case: Case) -> Iterator[Finding]:
+    for row in case.rows.values():
+        due = float("inf") if row.expires_at is None else row.expires_at
+        if row.reason == "expired" and row.cancelled_at is not None and row.cancelled_at < due:
+            yield Finding(
+                Damage.MISORDERED, (row.order_id,), f"expired at {row.cancelled_at}, due at {row.expires_at}"
+            )
