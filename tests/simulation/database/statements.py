@@ -12,7 +12,7 @@ from peakclip.store import name_of
 
 Statement = Callable[..., Steps[Any]]
 
-NAMED: Final[Mapping[str, Statement]] = {
+NAMED: Final[dict[str, Statement]] = {
     one.__name__: one
     for one in (
         orders.drain_seckill, orders.create_orders, orders.find_order, orders.find_due_orders,

@@ -41,6 +41,13 @@ class Store:
         return number
 
 
+def _check_sale(row: Row) -> None:
+    """The table's own constraint."""
+    available, reserved, sold = row["available"], row["reserved"], row["sold"]
+    if min(available, reserved, sold) < 0 or row["initial"] != available + reserved + sold:
+        raise asyncpg.CheckViolationError(f"sales_check: {row}")
+
+
 class Transaction:
     """`clock`: epoch seconds, which go on while it runs; `began` does not."""
 
@@ -73,6 +80,8 @@ class Transaction:
 
     def put(self, table: str, key: Hashable, row: Row | None) -> None:
         """Of a row that is held already. None removes it."""
+        if table == "sales" and row is not None:
+            _check_sale(row)
         self._writes.setdefault(table, {})[key] = row
 
     def add(self, table: str, row: Row, sequence: str) -> int:

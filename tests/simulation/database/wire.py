@@ -53,6 +53,7 @@ class Line:
         self._travel(None, self._arrived, work)
 
     def _arrived(self, work: Asked) -> None:
+        self._wire.trace(f"postgres {self.session.number} {work.__qualname__}")
         if not self.session.alive:
             return self.broken()
         if self._wire.happens(self._wire.faults.terminated):
@@ -115,6 +116,7 @@ class Wire:
         self.up = True
         self.server = Server(self.now, self._later, self._takes)
         self.lines: list[Line] = []
+        self.trace: Callable[[str], None] = lambda _: None  # told of what reaches the server
 
     def now(self) -> float:
         return EPOCH + self.kernel.now

@@ -49,6 +49,36 @@ class _Heard:
     pattern: str
 
 
+class _Ears:
+    """Who hears a subject, by what can be looked up: the subject itself, or all of it but the last token."""
+
+    def __init__(self) -> None:
+        self._by_place: dict[str, list[_Heard]] = {}
+        self._others: list[_Heard] = []
+
+    def add(self, heard: _Heard) -> None:
+        self._list(heard.pattern).append(heard)
+
+    def _list(self, pattern: str) -> list[_Heard]:
+        if "*" not in pattern.removesuffix(".*") and ">" not in pattern:
+            return self._by_place.setdefault(pattern, [])
+        return self._others
+
+    def of(self, subject: str) -> list[_Heard]:
+        found = [
+            *self._by_place.get(subject, ()),
+            *self._by_place.get(f"{subject.rpartition('.')[0]}.*", ()),
+        ]
+        if self._others:
+            found += [one for one in self._others if matches(one.pattern, subject)]
+        return found
+
+    def drop(self, goes: Callable[[_Heard], bool]) -> None:
+        for heard in (self._others, *self._by_place.values()):
+            heard[:] = [one for one in heard if not goes(one)]
+        self._by_place = {pattern: heard for pattern, heard in self._by_place.items() if heard}
+
+
 class Network:
     """One server, and everybody's connections to it. `server` may be looked into."""
 
@@ -58,7 +88,7 @@ class Network:
         self.faults = faults or Faults()
         self.up = True
         self.server = Server(self._listens)
-        self._heard: list[_Heard] = []
+        self._heard = _Ears()
         self._ends: list[End] = []
         self._last: dict[tuple[int, bool], float] = {}  # when the latest message of a direction arrives
         self._awake_at = float("inf")
@@ -101,9 +131,16 @@ class Network:
 
     def forget(self, end: End) -> None:
         self._ends = [one for one in self._ends if one is not end]
-        self._heard = [one for one in self._heard if one.end is not end]
+        self._heard.drop(lambda one: one.end is end)
+
+    def killed(self, process: Process) -> None:
+        """Its sockets are closed by the kernel of its machine; what it sent a moment ago may still arrive."""
+        for end in [one for one in self._ends if one.process is process]:
+            self.kernel.at(self.kernel.now + self._delay(), None, self.forget, end)
 
     def send(self, end: End, message: Message) -> None:
+        if not end.process.alive:
+            return
         self._travel(end, True, None, self._arrived, end, end.epoch, message)
 
     def subscribe(self, end: End, number: int, pattern: str) -> None:
@@ -133,13 +170,13 @@ class Network:
 
     def _subscribed(self, epoch: int, heard: _Heard) -> None:
         if self.up and epoch == heard.end.epoch:
-            self._heard.append(heard)
+            self._heard.add(heard)
 
     def _unsubscribed(self, end: End, number: int) -> None:
-        self._heard = [one for one in self._heard if one.end is not end or one.number != number]
+        self._heard.drop(lambda one: one.end is end and one.number == number)
 
     def _listens(self, subject: str) -> bool:
-        return any(matches(one.pattern, subject) for one in self._heard)
+        return bool(self._heard.of(subject))
 
     def _arrived(self, end: End, epoch: int, message: Message) -> None:
         if not self.up or epoch != end.epoch:
@@ -160,9 +197,8 @@ class Network:
         for message in messages:
             if ".request." in message.target and self._happens(self.faults.answer_lost):
                 continue
-            for one in self._heard:
-                if matches(one.pattern, message.target):
-                    self._travel(one.end, False, one.end.process, self._back, one, one.end.epoch, message)
+            for one in self._heard.of(message.target):
+                self._travel(one.end, False, one.end.process, self._back, one, one.end.epoch, message)
 
     def _back(self, heard: _Heard, epoch: int, message: Message) -> None:
         if epoch == heard.end.epoch:

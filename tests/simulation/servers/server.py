@@ -17,6 +17,7 @@ from simulation.servers.words import Message
 
 _API: Final = "$JS.API."
 _ABANDONED_SECONDS: Final = 10.0  # a batch that is not ended
+_CHANGING: Final = frozenset({"STREAM.UPDATE", "STREAM.DELETE", "STREAM.PURGE"})
 _encode, _decode = msgspec.json.encode, msgspec.json.decode
 
 
@@ -28,6 +29,8 @@ class Server:
         self._has = Holdings(listens)
         self._batches: dict[str, tuple[float, list[Message]]] = {}  # since when, and what has come of it
         self._out: list[Message] = []
+        self._touched: dict[str, None] = {}  # streams with something new in them or in their consumers
+        self._due: dict[str, float] = {}  # by stream: when it or a consumer of it has something to do by itself
 
     # -- what the edge calls -------------------------------------------------------------------------------
 
@@ -42,14 +45,13 @@ class Server:
         return self._sent(now)
 
     def next_at(self) -> float | None:
-        times = [stream.next_at() for stream in self._has.streams.values()]
-        times += [one.next_at() for stream in self._has.consumers.values() for one in stream.values()]
-        return min((one for one in times if one is not None), default=None)
+        return min(self._due.values(), default=None)
 
     def restart(self, now: float, *, crashed: bool = False, lost_seconds: float = 0.0) -> None:
         """Of a crash `lost_seconds` tell how long ago a stream that is written later was last written."""
         self._batches.clear()
         for name, stream in list(self._has.streams.items()):
+            self._touch(name, now)
             self._has.followers[name].clear()
             if stream.in_memory:
                 self._has.delete(name)
@@ -57,26 +59,50 @@ class Server:
             stream.restarted(now, lost_seconds if crashed else 0.0)
             for consumer in self._has.consumers[name].values():
                 consumer.restarted(crashed)
+        self._settle()
+
+    def _touch(self, name: str, now: float) -> None:
+        if name in self._touched or name not in self._has.streams:
+            return
+        self._touched[name] = None
+        for consumer in self._has.consumers[name].values():
+            consumer.save(now)
+
+    def _settle(self) -> None:
+        for name in self._touched:
+            stream = self._has.streams.get(name)
+            if stream is None:
+                self._due.pop(name, None)
+                continue
+            times = [stream.next_at(), *(one.next_at() for one in self._has.consumers[name].values())]
+            due = min((one for one in times if one is not None), default=None)
+            if due is None:
+                self._due.pop(name, None)
+            else:
+                self._due[name] = due
+        self._touched.clear()
 
     # -- core ----------------------------------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
-        for name, stream in self._has.streams.items():
-            for consumer in self._has.consumers[name].values():
-                consumer.save(now)
-            for message in stream.due(now):
+        for name in [name for name, due in self._due.items() if due <= now]:
+            self._touch(name, now)
+            for message in self._has.streams[name].due(now):
                 self._publish(name, message, now)
 
     def _sent(self, now: float) -> list[Message]:
         """Serves until nothing more comes of it: an advisory may be what another consumer waits for."""
         sent: list[Message] = []
         while True:
-            for name in self._has.streams:
+            for name in self._touched:
+                if name not in self._has.streams:
+                    continue
                 for one in (*self._has.consumers[name].values(), *self._has.followers[name].values()):
                     one.serve(now)
                     self._out += one.out
                     one.out.clear()
             if not self._out:
+                self._settle()
                 return sent
             for message in self._out:
                 sent.append(message)
@@ -102,6 +128,7 @@ class Server:
         name = self._taker(message.subject)
         if name is None:
             return False
+        self._touch(name, now)
         try:
             store = self._batched if "Nats-Batch-Id" in message.headers else self._publish
             ack = store(name, message, now)
@@ -114,6 +141,7 @@ class Server:
 
     def _store_quietly(self, message: Message, now: float) -> None:
         if (name := self._taker(message.subject)) is not None:
+            self._touch(name, now)
             self._publish(name, message, now)
 
     def _taker(self, subject: str) -> str | None:
@@ -150,6 +178,7 @@ class Server:
         consumer = self._has.consumers.get(stream, {}).get(name)
         if consumer is None:
             return False
+        self._touch(stream, now)
         if consumer.answered(message.payload, int(seq), int(number), int(deliveries), now) and message.reply:
             self._out.append(Message(message.reply))
         return True
@@ -178,7 +207,11 @@ class Server:
         }
         if (work := calls.get(verb)) is None:
             return False
+        if verb in _CHANGING:
+            self._touch(name, now)
         self._try(message, work)
+        if verb == "STREAM.CREATE":
+            self._touch(name, now)
         return True
 
     def _asked_consumer(self, call: str, message: Message, now: float) -> bool:
@@ -186,11 +219,13 @@ class Server:
         if verb == ["CONSUMER", "MSG", "NEXT"]:
             consumer = self._has.consumers.get(stream, {}).get(name)
             if consumer is not None:
+                self._touch(stream, now)
                 wish = _decode(message.payload)
                 expires = now + wish["expires"] / 1e9 if wish.get("expires") else None
                 consumer.pull(message.reply, wish.get("batch", 1), expires, wish.get("no_wait", False), now)
             return consumer is not None
         if verb == ["CONSUMER", "CREATE"]:
+            self._touch(stream, now)
             self._try(
                 message, lambda: self._has.create_consumer(stream, name, _decode(message.payload)["config"])
             )

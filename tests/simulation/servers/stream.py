@@ -271,7 +271,7 @@ class Stream:
         if self.config.get("persist_mode") == "async":
             for seq in [one.seq for one in self.messages.values() if one.at > now - lost_seconds]:
                 self.remove(seq)
-            self.last_seq = max(self.messages, default=self.first_seq - 1)
+            self.last_seq = max(self.messages, default=max(0, self.first_seq - 1))
         messages = list(self.messages.values())
         self.messages, self._by_subject, self._ids, self._schedules, self.size_bytes = {}, {}, {}, {}, 0
         for one in messages:
