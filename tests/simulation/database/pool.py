@@ -49,7 +49,7 @@ class Connection:
     async def control(self, word: str) -> None:
         server = self.line._wire.server
         work: Asked = {"begin": server.begin, "commit": server.commit, "rollback": server.rollback}[word]
-        await self._ask(work)
+        await self._ask(word, work)
         self.in_transaction = word == "begin"
 
     async def fetch(self, text: str, *args: Any) -> Any:
@@ -58,7 +58,7 @@ class Connection:
         def work(session: Session, answer: Any) -> None:
             server.run(session, statement, args, answer)
 
-        return await self._ask(work)
+        return await self._ask(statement.__name__, work)
 
     execute = fetch
 
@@ -70,7 +70,7 @@ class Connection:
         row = await self.fetchrow(text, *args)
         return None if row is None else next(iter(row))
 
-    async def _ask(self, work: Asked) -> Any:
+    async def _ask(self, what: str, work: Asked) -> Any:
         if not self.line.is_open:
             raise asyncpg.InterfaceError("connection is closed")
         told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -79,7 +79,7 @@ class Connection:
             if not told.done():
                 told.set_result(value)
 
-        self.line.ask(work, answer)
+        self.line.ask(what, work, answer)
         try:
             async with asyncio.timeout(self._command_timeout):
                 value = await told

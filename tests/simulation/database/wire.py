@@ -43,17 +43,17 @@ class Line:
         self._waiting: Callable[[Any], None] | None = None
         self._latest = 0.0
 
-    def ask(self, work: Asked, answer: Callable[[Any], None]) -> None:
+    def ask(self, what: str, work: Asked, answer: Callable[[Any], None]) -> None:
         """`answer` is called in the process."""
         self._waiting = answer
         wire, faults = self._wire, self._wire.faults
         if wire.happens(faults.cut_before):
             self._travel(None, self.broken)
             return
-        self._travel(None, self._arrived, work)
+        self._travel(None, self._arrived, what, work)
 
-    def _arrived(self, work: Asked) -> None:
-        self._wire.trace(f"postgres {self.session.number} {work.__qualname__}")
+    def _arrived(self, what: str, work: Asked) -> None:
+        self._wire.trace(f"postgres {self.process.name} {what}")
         if not self.session.alive:
             return self.broken()
         if self._wire.happens(self._wire.faults.terminated):
@@ -77,6 +77,8 @@ class Line:
 
     def _travel(self, process: Process | None, call: Callable[..., None], *args: Any) -> None:
         self._latest = max(self._latest, self._wire.kernel.now + self._wire.delay())
+        if self._wire.holes:
+            self._latest = max(self._latest, self._wire.holes.get((self.process.name, process is None), 0.0))
         self._wire.kernel.at(self._latest, process, call, *args)
 
     def broken(self) -> None:
@@ -116,6 +118,7 @@ class Wire:
         self.up = True
         self.server = Server(self.now, self._later, self._takes)
         self.lines: list[Line] = []
+        self.holes: dict[tuple[str, bool], float] = {}  # until when nothing of a process passes, on this way
         self.trace: Callable[[str], None] = lambda _: None  # told of what reaches the server
 
     def now(self) -> float:

@@ -92,6 +92,7 @@ class Network:
         self._ends: list[End] = []
         self._last: dict[tuple[int, bool], float] = {}  # when the latest message of a direction arrives
         self._awake_at = float("inf")
+        self.holes: dict[tuple[str, bool], float] = {}  # until when nothing of a process passes, on this way
 
     def now(self) -> float:
         """Epoch seconds of the server."""
@@ -154,6 +155,8 @@ class Network:
     ) -> None:
         place = (id(end), there)
         at = max(self._last.get(place, 0.0), self.kernel.now + self._delay())
+        if self.holes:
+            at = max(at, self.holes.get((end.process.name, there), 0.0))
         self._last[place] = at
         self.kernel.at(at, process, callback, *args)
 

@@ -30,7 +30,9 @@ class Server:
         self._batches: dict[str, tuple[float, list[Message]]] = {}  # since when, and what has come of it
         self._out: list[Message] = []
         self._touched: dict[str, None] = {}  # streams with something new in them or in their consumers
-        self._due: dict[str, float] = {}  # by stream: when it or a consumer of it has something to do by itself
+        self._due: dict[
+            str, float
+        ] = {}  # by stream: when it or a consumer of it has something to do by itself
 
     # -- what the edge calls -------------------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ def written(at: float) -> str:
     >>> written(1_700_000_000.25)
     '2023-11-14T22:13:20.250000Z'
     """
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def due_at(headers: Mapping[str, str]) -> float | None:

@@ -14,7 +14,6 @@ from simulation.system.plan import Buyer, Plan
 
 from peakclip_operator.simulation.events.broker import EPOCH
 
-
 TENANT: Final = "t"
 _LOOK_SECONDS: Final = 0.4
 _MOST_LOOKS: Final = 400
@@ -62,7 +61,10 @@ class Customers:
 
     async def _buy(self, buyer: Buyer, key: str) -> None:
         sale_id = self.sale_ids[buyer.sale]
-        answer = await self._purchase(buyer, sale_id, key)
+        if buyer.twin:
+            answer, _ = await asyncio.gather(*(self._purchase(buyer, sale_id, key) for _ in range(2)))
+        else:
+            answer = await self._purchase(buyer, sale_id, key)
         for _ in range(buyer.again):
             await asyncio.sleep(buyer.hurry)
             answer = await self._purchase(buyer, sale_id, key)
@@ -80,9 +82,10 @@ class Customers:
                 Kind.PURCHASE, key=key, customer=buyer.name, sale=sale_id, quantity=buyer.quantity
             )
 
-        return await self._until_told(
-            buyer, invoke, lambda: self._front.call("purchase", customer=buyer.name, key=key, body=body, sale_id=sale_id)
-        )
+        def call() -> Any:
+            return self._front.call("purchase", customer=buyer.name, key=key, body=body, sale_id=sale_id)
+
+        return await self._until_told(buyer, invoke, call)
 
     async def _until_told(self, buyer: Buyer, invoke: Callable[[], int], call: Callable[[], Any]) -> Answer:
         """Asks again, with the same key, until there is an answer that says something."""
@@ -128,7 +131,8 @@ class Customers:
                 await self._act(buyer, Kind.PAY, order_id, f"{key}-p")
             case "twice":
                 await asyncio.gather(
-                    self._act(buyer, Kind.PAY, order_id, f"{key}-p"), self._act(buyer, Kind.PAY, order_id, f"{key}-q")
+                    self._act(buyer, Kind.PAY, order_id, f"{key}-p"),
+                    self._act(buyer, Kind.PAY, order_id, f"{key}-q"),
                 )
             case "pay and cancel":
                 await asyncio.gather(
@@ -146,7 +150,7 @@ class Customers:
             return self.history.invoke(kind, order_id=order_id, key=key, customer=buyer.name)
 
         await self._until_told(
-            buyer, invoke, lambda: self._front.call(str(kind), customer=buyer.name, key=key, order_id=order_id)
+            buyer,
+            invoke,
+            lambda: self._front.call(str(kind), customer=buyer.name, key=key, order_id=order_id),
         )
-
-

@@ -88,7 +88,11 @@ def unrest(world: World) -> list[str]:
     found += [f"{pool}: some wait for another attempt" for pool in pools if _delayed(world, pool)]
     if rows(world, "outbox"):
         found.append(f"outbox: {len(rows(world, 'outbox'))} rows")
-    due = [one for one in rows(world, "orders") if one["status"] == "pending_payment" and one["expires_at"] <= now]
+    due = [
+        one
+        for one in rows(world, "orders")
+        if one["status"] == "pending_payment" and one["expires_at"] <= now
+    ]
     if due:
         found.append(f"{len(due)} unpaid orders are due")
     if world.opened_at is None or world.customers.under_way:
@@ -105,7 +109,11 @@ def _order(row: Any) -> OrderRow:
 
 
 def _rate(world: World) -> RateLimit | None:
-    newest = [one for one in stored(world, f"KV_{topology.PACE}") if one.subject.endswith(f".{topology.ORDERS_POOL}")]
+    newest = [
+        one
+        for one in stored(world, f"KV_{topology.PACE}")
+        if one.subject.endswith(f".{topology.ORDERS_POOL}")
+    ]
     if not newest:
         return None
     pace = _pace(newest[-1].payload)
@@ -201,10 +209,11 @@ def told(world: World) -> history.Facts:
         events=tuple(events),
         effects=_effects(world),
         notifications=tuple(
-            history.Notification(one["event_id"], one["audience"], one["user_id"], one["kind"], one["created_at"])
+            history.Notification(
+                one["event_id"], one["audience"], one["user_id"], one["kind"], one["created_at"]
+            )
             for one in rows(world, "notifications")
         ),
         dead_letters=_letters(world),
         rate=_rate(world),
     )
-

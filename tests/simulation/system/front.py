@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import msgspec
-from aiohttp import web
 from multidict import CIMultiDict
 from simulation.system.hosts import Host, Running
 
@@ -51,7 +50,9 @@ NO_ANSWER: Final = Answer(0, {})
 class Front:
     """Clients are one process that nothing ever befalls; each call goes to an API process that listens, if any does."""
 
-    def __init__(self, kernel: Kernel, chance: random.Random, clients: Process, hosts: Sequence[Host]) -> None:
+    def __init__(
+        self, kernel: Kernel, chance: random.Random, clients: Process, hosts: Sequence[Host]
+    ) -> None:
         self._kernel = kernel
         self._chance = chance
         self._clients = clients
@@ -62,7 +63,9 @@ class Front:
         self, what: str, *, customer: str = "", key: str | None = None, role: str = "service", body: bytes = b"",
         **match: str,
     ) -> Answer:  # fmt: skip
-        serving = [one.running for one in self._hosts if one.running is not None and one.running.app is not None]
+        serving = [
+            one.running for one in self._hosts if one.running is not None and one.running.app is not None
+        ]
         answered: asyncio.Future[Answer] = self._clients.create_future()
         if not serving:
             await asyncio.sleep(0.001)
@@ -76,7 +79,9 @@ class Front:
         answer = self._answering(running, answered)
         express = what == "purchase" and self._chance.random() < self.express
         begin = self._short_way if express else self._long_way
-        self._kernel.at(self._in_a_moment(), running.process, begin, running, what, headers, match, body, answer)
+        self._kernel.at(
+            self._in_a_moment(), running.process, begin, running, what, headers, match, body, answer
+        )
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 return await answered
@@ -147,5 +152,3 @@ class Front:
 def _of(status: int, body: Any) -> Answer:
     text = body if isinstance(body, bytes) else getattr(body, "_value", b"")
     return Answer(status, msgspec.json.decode(text) if text else {})
-
-

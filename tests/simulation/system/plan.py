@@ -31,6 +31,7 @@ class Buyer:
     again: int  # attempts beyond the first with a key that was answered
     plan: str
     hurry: float  # seconds until the next attempt
+    twin: bool = False  # every purchase is sent twice at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Fault:
     kind: str
     target: str
     seconds: float  # until it is over
+    step: tuple[str, str, int] | None = None  # not at a time, but at the n-th such step, to whoever makes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,46 +73,60 @@ class Plan:
     faults: tuple[Fault, ...]
     skew: float  # seconds by which clocks of processes differ at most
     late: float  # seconds by which processes wake up late, on average
+    looks: bool  # processes look for their streams when they begin; they are always there
     planted: frozenset[str] = field(default_factory=frozenset)
 
 
 _TARGETED: Final = (
     ("kill", 8), ("stop", 3), ("freeze", 4), ("cut", 4), ("nats crash", 2), ("nats stop", 1), ("postgres crash", 2),
-    ("terminate", 2),
+    ("terminate", 2), ("hole", 4),
+)  # fmt: skip
+# What is asked of a server, by its first letters: where something may be half done.
+STEPS: Final = (
+    *(2 * (("nats", "stock."), ("nats", "intake."))), ("nats", "stock."), ("nats", "intake."),
+    ("nats", "order."), ("nats", "$JS.ACK.INTAKE"), ("nats", "$JS.ACK.SECKILL"),
+    ("nats", "$JS.ACK.STOCK"), ("nats", "$JS.ACK.EXPIRY"), ("nats", "$JS.ACK.EVENTS"), ("nats", "line.released"),
+    ("postgres", "drain_seckill"), ("postgres", "claim_outbox"), ("postgres", "delete_outbox"), ("postgres", "commit"),
+    ("postgres", "pay_order"), ("postgres", "transition_order"), ("postgres", "expire_orders"),
+    ("postgres", "apply_effects"), ("postgres", "create_sale"),
 )  # fmt: skip
 
 
 def draw(seed: int, mode: Mode | None = None, planted: frozenset[str] = frozenset()) -> Plan:
     chance = random.Random(seed)
     mode = mode or ("safety" if seed % 3 == 0 else "liveness")
-    seconds = chance.choice((2.0, 4.0, 4.0, 8.0))
+    seconds = chance.choice((1.0, 2.0, 4.0, 8.0))
     sales = tuple(
-        Sale(f"sale-{n}", chance.randrange(1, 9), chance.randrange(1, 4), chance.choice((1, 2, 3, 30)))
+        Sale(f"sale-{n}", chance.randrange(1, 9), chance.randrange(1, 4), chance.choice((1, 2, 3, 9)))
         for n in range(chance.choice((1, 1, 2)))
     )
     apis, workers = chance.choice((1, 1, 2)), chance.choice((1, 1, 2))
     effects, operator = chance.random() < 0.4, chance.random() < 0.2
-    hosts = [f"api-{n}" for n in range(apis)] + [f"orders-{n}" for n in range(workers)] + ["relay", "reaper-0"]
+    hosts = (
+        [f"api-{n}" for n in range(apis)] + [f"orders-{n}" for n in range(workers)] + ["relay", "reaper-0"]
+    )
     hosts += ["effects-0"] if effects else []
     hosts += ["operator"] if operator else []
     return Plan(
         seed, mode, seconds, sales, _buyers(chance, sales, seconds), chance.choice((20.0, 100.0, 500.0)), apis,
         workers, effects, operator, chance.choice((0.0, 0.5, 1.0)), _weather(chance, seconds),
-        _faults(chance, hosts, seconds), chance.choice((0.0, 0.0, 0.3)), chance.choice((0.0, 0.0, 0.002)), planted,
+        _faults(chance, hosts, seconds), chance.choice((0.0, 0.0, 0.3)), chance.choice((0.0, 0.0, 0.002)),
+        chance.random() < 0.1, planted,
     )  # fmt: skip
 
 
 def _buyers(chance: random.Random, sales: tuple[Sale, ...], seconds: float) -> tuple[Buyer, ...]:
     names, often = zip(*PLANS, strict=True)
-    rush = chance.random() < 0.5
+    rush, people = chance.random() < 0.5, chance.choice((1, 2, 4, 12, 12))
     found = []
     for number in range(chance.choice((2, 4, 8, 16))):
         (plan,) = chance.choices(names, often)
         found.append(
             Buyer(
-                f"c{number % 12}", chance.randrange(len(sales)),
+                f"c{number % people}", chance.randrange(len(sales)),
                 chance.random() * (0.01 if rush else 0.6 * seconds), chance.choice((1, 1, 1, 2)),
                 chance.choice((1, 1, 2)), chance.choice((0, 0, 1)), plan, chance.choice((0.05, 0.3, 1.0)),
+                chance.random() < 0.15,
             )
         )  # fmt: skip
     return tuple(found)
@@ -144,6 +160,13 @@ def _faults(chance: random.Random, hosts: list[str], seconds: float) -> tuple[Fa
         (kind,) = chance.choices(kinds, often)
         lasts = chance.choice((0.01, 0.3, 1.0, 3.0))
         if kind == "freeze":
-            lasts = chance.choice((0.1, 1.0, 6.0, 12.0, 20.0))
-        found.append(Fault(chance.random() * seconds, kind, chance.choice(hosts), lasts * (0.5 + chance.random())))
+            lasts = chance.choice((0.1, 1.0, 7.0, 14.0, 20.0, 25.0))
+        if kind == "hole":
+            lasts = chance.choice((0.3, 3.0, 7.0, 9.0))
+        step = (*chance.choice(STEPS), chance.choice((1, 1, 2, 3, 5))) if chance.random() < 0.6 else None
+        found.append(
+            Fault(
+                chance.random() * seconds, kind, chance.choice(hosts), lasts * (0.5 + chance.random()), step
+            )
+        )
     return tuple(sorted(found, key=lambda one: one.at))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from simulation.database.wire import Faults as DatabaseFaults
 from simulation.database.wire import Wire
 from simulation.servers.client import connect
-from simulation.servers.network import Faults, Network
+from simulation.servers.network import End, Faults, Network
 from simulation.servers.words import Message
 from simulation.system import programs
 from simulation.system.buyers import Customers
@@ -27,6 +28,23 @@ _USUAL_SECONDS: Final = 0.0003
 CALM: Final = Weather()
 
 
+@dataclass(slots=True)
+class Armed:
+    """Something that happens at the `left`-th step of a kind, to whoever made it."""
+
+    server: str
+    step: str
+    left: int
+    call: Callable[[str], None]  # with the name of the process
+
+    def is_met(self, word: str) -> bool:
+        server, _, rest = word.partition(" ")
+        if server != self.server or not rest.partition(" ")[2].startswith(self.step):
+            return False
+        self.left -= 1
+        return self.left <= 0
+
+
 class Trace:
     """What happened, as one number; `lines` keeps it in words, if anybody wants to read them."""
 
@@ -35,6 +53,7 @@ class Trace:
         self.number = 0
         self.count = 0
         self.lines: list[str] | None = [] if keep else None
+        self.armed: list[Armed] = []
 
     def __call__(self, word: str) -> None:
         line = f"{self._kernel.now:.6f} {word}"
@@ -42,6 +61,11 @@ class Trace:
         self.count += 1
         if self.lines is not None:
             self.lines.append(line)
+        for one in self.armed:
+            if one.is_met(word):
+                self.armed.remove(one)
+                self._kernel.at(self._kernel.now, None, one.call, word.split(" ", 2)[1])
+                break
 
 
 class _Watched(Network):
@@ -49,9 +73,9 @@ class _Watched(Network):
 
     trace: Callable[[str], None]
 
-    def _arrived(self, end: object, epoch: int, message: Message) -> None:  # type: ignore[override]
-        self.trace(f"nats {message.subject} {message.reply} {len(message.payload)}")
-        super()._arrived(end, epoch, message)  # type: ignore[arg-type]
+    def _arrived(self, end: End, epoch: int, message: Message) -> None:
+        self.trace(f"nats {end.process.name} {message.subject} {message.reply} {len(message.payload)}")
+        super()._arrived(end, epoch, message)
 
 
 class World:
@@ -84,7 +108,9 @@ class World:
             host(f"orders-{n}", programs.worker(topology.ORDERS_POOL)) for n in range(plan.workers)
         )
         found |= workers
-        found |= dict([host("relay", programs.relay), host("reaper-0", programs.worker(topology.REAPER_POOL))])
+        found |= dict(
+            [host("relay", programs.relay), host("reaper-0", programs.worker(topology.REAPER_POOL))]
+        )
         if plan.effects:
             found |= dict([host("effects-0", programs.worker(topology.EFFECTS_POOL))])
         if plan.operator:
@@ -123,7 +149,14 @@ class World:
         for after, weather in self.plan.weather:
             self.kernel.at(self.kernel.now + after, None, self.change, weather)
         for fault in self.plan.faults:
-            self.kernel.at(self.kernel.now + fault.at, None, self._befalls, fault)
+            if fault.step is None:
+                self.kernel.at(self.kernel.now + fault.at, None, self._befalls, fault)
+            else:
+                self.trace.armed.append(Armed(*fault.step, partial(self._befalls_maker, fault)))
+
+    def _befalls_maker(self, fault: Fault, process: str) -> None:
+        name = process.rpartition("-")[0]
+        self._befalls(replace(fault, target=name if name in self.hosts else fault.target))
 
     # -- what befalls it -----------------------------------------------------------------------------------
 
@@ -153,8 +186,13 @@ class World:
             case "freeze":
                 host.freeze()
                 self.kernel.at(later, None, host.thaw)
+            case "hole" if host.running is not None:
+                way = (host.running.process.name, fault.at % 1 < 0.5)
+                (self.network if fault.at % 0.5 < 0.3 else self.wire).holes[way] = later
             case "cut":
-                for end in [one for one in self.network._ends if host.running and one.process is host.running.process]:
+                for end in [
+                    one for one in self.network._ends if host.running and one.process is host.running.process
+                ]:
                     self.network.cut(end)
             case "nats crash" | "nats stop" if self.network.up:
                 (self.network.crash if fault.kind == "nats crash" else self.network.stop)()
@@ -174,6 +212,9 @@ class World:
     def heal(self) -> None:
         """No fault any more: everybody runs, and every way is quick."""
         self.change(CALM)
+        self.trace.armed.clear()
+        self.network.holes.clear()
+        self.wire.holes.clear()
         if not self.network.up:
             self.network.start()
         if not self.wire.up:
