@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from simulation.system.__main__ import sweep, tell
 from simulation.system.planted import BUGS
 from simulation.system.run import quiet, run
+from simulation.system.sweep import sweep, tell
 
 FIRST = int(os.environ.get("PEAKCLIP_DST_FROM", "0"))
 RUNS = int(os.environ.get("PEAKCLIP_DST_RUNS", "400"))  # some 20 s on two cores; `make dst` for more
