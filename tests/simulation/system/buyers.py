@@ -50,6 +50,26 @@ class Customers:
                 await asyncio.sleep(0.1)
             self.sale_ids.append(answer.body["sale_id"])
 
+    async def change(self, at: float, sale: int, stock: int) -> None:
+        """The admin's wish, until there is an answer; it may be refused."""
+        self.under_way += 1
+        try:
+            await asyncio.sleep(at)
+            body = b'{"stock": %d}' % stock
+            for _ in range(_MOST_TRIES):
+                if self.over:
+                    break
+                answer = await self._front.call(
+                    "change sale", role="admin", body=body, sale_id=self.sale_ids[sale]
+                )
+                if answer.status in (200, 404, 409):
+                    break
+                if answer.status not in (0, 503):
+                    self.defects.append(f"{answer.status} {answer.body} at {self._now():.3f}")
+                await asyncio.sleep(0.3)
+        finally:
+            self.under_way -= 1
+
     async def come(self, number: int, buyer: Buyer) -> None:
         self.under_way += 1
         try:

@@ -97,6 +97,8 @@ def unrest(world: World) -> list[str]:
         found.append(f"{len(due)} unpaid orders are due")
     if world.opened_at is None or world.customers.under_way:
         found.append(f"{world.customers.under_way} customers have not finished")
+    if len(world.poisoned) < len(world.plan.poison):
+        found.append("not everything that cannot be worked on has come")
     return found
 
 

@@ -26,6 +26,7 @@ _HANDLERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "pay": transitions._route("pay"),
     "cancel": transitions._route("cancel"),
     "create sale": sales.create_sale,
+    "change sale": sales.change_sale,
 }
 
 

@@ -73,6 +73,8 @@ class Plan:
     faults: tuple[Fault, ...]
     skew: float  # seconds by which clocks of processes differ at most
     late: float  # seconds by which processes wake up late, on average
+    poison: tuple[float, ...]  # when messages come that nobody can work on
+    changes: tuple[tuple[float, int, int], ...]  # when the stock of which sale is to be how much
     looks: bool  # processes look for their streams when they begin; they are always there
     planted: frozenset[str] = field(default_factory=frozenset)
 
@@ -111,6 +113,11 @@ def draw(seed: int, mode: Mode | None = None, planted: frozenset[str] = frozense
         seed, mode, seconds, sales, _buyers(chance, sales, seconds), chance.choice((20.0, 100.0, 500.0)), apis,
         workers, effects, operator, chance.choice((0.0, 0.5, 1.0)), _weather(chance, seconds),
         _faults(chance, hosts, seconds), chance.choice((0.0, 0.0, 0.3)), chance.choice((0.0, 0.0, 0.002)),
+        tuple(chance.random() * seconds for _ in range(chance.choice((0, 0, 0, 1, 2)))),
+        tuple(
+            (chance.random() * seconds, chance.randrange(len(sales)), chance.randrange(0, 12))
+            for _ in range(chance.choice((0, 0, 0, 1, 3)))
+        ),
         chance.random() < 0.1, planted,
     )  # fmt: skip
 

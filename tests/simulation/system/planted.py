@@ -65,6 +65,15 @@ def ack_before_commit(original: Any) -> Any:
     return process
 
 
+@_in_place_of(BatchPool, "_bury")
+def acknowledged_before_its_dead_letter(original: Any) -> Any:
+    async def bury(self: Any, message: InMessage, cause: str, attempts: int) -> None:
+        await Drain._acknowledge([message])
+        await original(self, message, cause, attempts)
+
+    return bury
+
+
 @_in_place_of(JetStream, "publish")
 def no_message_ids(original: Any) -> Any:
     """Nothing that is published again is known again."""

@@ -14,7 +14,7 @@ from faults.history import sequence, stock, transitions
 from faults.history.check import check
 from faults.history.finding import Case
 from simulation.system import programs
-from simulation.system.facts import audited, told, unrest
+from simulation.system.facts import audited, rows, told, unrest
 from simulation.system.plan import Mode, Plan, draw
 from simulation.system.planted import planted
 from simulation.system.world import World
@@ -134,4 +134,6 @@ def _now(world: World) -> list[str]:
 
 def _at_rest(world: World) -> list[str]:
     found = check(world.customers.history, told(world))
-    return [f"{one.damage}: {one.subjects}: {one.evidence}" for one in found] + _audit(world, at_rest=True)
+    letters = {row["message_id"] for row in rows(world, "dead_letters")}
+    lost = [f"neither done nor a dead letter: {one}" for one in world.poisoned if one not in letters]
+    return lost + [f"{one.damage}: {one.subjects}: {one.evidence}" for one in found] + _audit(world, at_rest=True)

@@ -43,7 +43,7 @@ class Sums:
 
     def add(self, outcome: Outcome) -> None:
         one = {"runs": 1, outcome.plan.mode: 1, "steps": outcome.happened, "orders": outcome.orders}
-        self.counts.update({**one, "faults": outcome.faults, "broken": bool(outcome.findings)})
+        self.counts.update({**one, "faults": outcome.faults, "broken": int(bool(outcome.findings))})
         self.virtual_seconds += outcome.virtual_seconds
         self.slowest = max(self.slowest, outcome.rested_after or 0.0)
 

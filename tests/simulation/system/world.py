@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import zlib
 from collections.abc import Callable
@@ -21,7 +22,10 @@ from simulation.system.hosts import Host, Scene
 from simulation.system.plan import Fault, Plan, Weather
 
 from peakclip import streams, topology
+from peakclip.errors import PeakclipError
 from peakclip.limiter.pace import set_pace
+from peakclip.messages import Order, encode, order_id
+from peakclip_operator.simulation.events.broker import EPOCH
 from peakclip_operator.simulation.events.kernel import Kernel, Process
 
 _USUAL_SECONDS: Final = 0.0003
@@ -96,6 +100,7 @@ class World:
         self.front.express = plan.express
         self.customers = Customers(plan, self.front, lambda: self.kernel.now)
         self.opened_at: float | None = None
+        self.poisoned: list[str] = []  # ids of messages that can end as dead letters only
 
     def _make_hosts(self, chance: random.Random) -> dict[str, Host]:
         plan, scene = self.plan, self.scene
@@ -146,6 +151,11 @@ class World:
         self.kernel.at(self.kernel.now, None, self._let_it_befall)
 
     def _let_it_befall(self) -> None:
+        for change in self.plan.changes:
+            self.kernel.at(self.kernel.now, self.clients, self.clients.create_task, self.customers.change(*change))
+        for number, at in enumerate(self.plan.poison):
+            later = self.kernel.now + at
+            self.kernel.at(later, self.clients, self.clients.create_task, self._poison(number))
         for after, weather in self.plan.weather:
             self.kernel.at(self.kernel.now + after, None, self.change, weather)
         for fault in self.plan.faults:
@@ -153,6 +163,23 @@ class World:
                 self.kernel.at(self.kernel.now + fault.at, None, self._befalls, fault)
             else:
                 self.trace.armed.append(Armed(*fault.step, partial(self._befalls_maker, fault)))
+
+    async def _poison(self, number: int) -> None:
+        """An order that can be read, and that PostgreSQL takes from nobody; or nothing that can be read."""
+        while not self.network.up:  # noqa: ASYNC110 - the client's own wait
+            await asyncio.sleep(0.1)
+        js = connect(self.network, self.clients, f"stranger-{number}")
+        message_id = f"poison-{number}"
+        order = Order(order_id("t", message_id), "t", "c", self.customers.sale_ids[0], 1 << 40, "p", EPOCH)
+        body = encode(order) if number % 2 == 0 else b"{"
+        while True:
+            try:
+                await js.publish(topology.seckill_subject(self.customers.sale_ids[0]), body, message_id=message_id)
+                break
+            except PeakclipError:
+                await asyncio.sleep(0.1)
+        self.poisoned.append(message_id)
+        await js.close()
 
     def _befalls_maker(self, fault: Fault, process: str) -> None:
         name = process.rpartition("-")[0]
