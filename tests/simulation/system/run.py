@@ -136,4 +136,8 @@ def _at_rest(world: World) -> list[str]:
     found = check(world.customers.history, told(world))
     letters = {row["message_id"] for row in rows(world, "dead_letters")}
     lost = [f"neither done nor a dead letter: {one}" for one in world.poisoned if one not in letters]
-    return lost + [f"{one.damage}: {one.subjects}: {one.evidence}" for one in found] + _audit(world, at_rest=True)
+    return (
+        lost
+        + [f"{one.damage}: {one.subjects}: {one.evidence}" for one in found]
+        + _audit(world, at_rest=True)
+    )

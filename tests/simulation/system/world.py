@@ -152,7 +152,9 @@ class World:
 
     def _let_it_befall(self) -> None:
         for change in self.plan.changes:
-            self.kernel.at(self.kernel.now, self.clients, self.clients.create_task, self.customers.change(*change))
+            self.kernel.at(
+                self.kernel.now, self.clients, self.clients.create_task, self.customers.change(*change)
+            )
         for number, at in enumerate(self.plan.poison):
             later = self.kernel.now + at
             self.kernel.at(later, self.clients, self.clients.create_task, self._poison(number))
@@ -174,7 +176,9 @@ class World:
         body = encode(order) if number % 2 == 0 else b"{"
         while True:
             try:
-                await js.publish(topology.seckill_subject(self.customers.sale_ids[0]), body, message_id=message_id)
+                await js.publish(
+                    topology.seckill_subject(self.customers.sale_ids[0]), body, message_id=message_id
+                )
                 break
             except PeakclipError:
                 await asyncio.sleep(0.1)
