@@ -40,7 +40,7 @@ class Fault:
     kind: str
     target: str
     seconds: float  # until it is over
-    step: tuple[str, str, int] | None = None  # not at a time, but at the n-th such step, to whoever makes it
+    step: tuple[str, str, str, int] | None = None  # not at a time, but at the n-th such step, to who makes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +83,15 @@ _TARGETED: Final = (
     ("kill", 8), ("stop", 3), ("freeze", 4), ("cut", 4), ("nats crash", 2), ("nats stop", 1), ("postgres crash", 2),
     ("terminate", 2), ("hole", 4),
 )  # fmt: skip
-# What is asked of a server, by its first letters: where something may be half done.
+# What is asked of a server, by whom (anybody), by the first letters: where something may be half done.
 STEPS: Final = (
-    *(2 * (("nats", "stock."), ("nats", "intake."))), ("nats", "stock."), ("nats", "intake."),
-    ("nats", "order."), ("nats", "$JS.ACK.INTAKE"), ("nats", "$JS.ACK.SECKILL"),
-    ("nats", "$JS.ACK.STOCK"), ("nats", "$JS.ACK.EXPIRY"), ("nats", "$JS.ACK.EVENTS"), ("nats", "line.released"),
-    ("postgres", "drain_seckill"), ("postgres", "claim_outbox"), ("postgres", "delete_outbox"), ("postgres", "commit"),
-    ("postgres", "pay_order"), ("postgres", "transition_order"), ("postgres", "expire_orders"),
-    ("postgres", "apply_effects"), ("postgres", "create_sale"),
+    *(2 * (("nats", "", "stock."), ("nats", "", "intake."))), ("nats", "", "stock."), ("nats", "", "intake."),
+    ("nats", "", "order."), ("nats", "", "$JS.ACK.INTAKE"), ("nats", "", "$JS.ACK.SECKILL"),
+    ("nats", "", "$JS.ACK.STOCK"), ("nats", "", "$JS.ACK.EXPIRY"), ("nats", "", "$JS.ACK.EVENTS"),
+    ("nats", "", "line.released"), ("postgres", "", "drain_seckill"), ("postgres", "", "claim_outbox"),
+    ("postgres", "", "delete_outbox"), ("postgres", "", "commit"), ("postgres", "", "pay_order"),
+    ("postgres", "", "transition_order"), ("postgres", "", "expire_orders"), ("postgres", "", "apply_effects"),
+    ("postgres", "", "create_sale"),
 )  # fmt: skip
 
 

@@ -37,13 +37,15 @@ class Armed:
     """Something that happens at the `left`-th step of a kind, to whoever made it."""
 
     server: str
+    who: str
     step: str
     left: int
     call: Callable[[str], None]  # with the name of the process
 
     def is_met(self, word: str) -> bool:
         server, _, rest = word.partition(" ")
-        if server != self.server or not rest.partition(" ")[2].startswith(self.step):
+        who, _, what = rest.partition(" ")
+        if server != self.server or not who.startswith(self.who) or not what.startswith(self.step):
             return False
         self.left -= 1
         return self.left <= 0
@@ -241,17 +243,14 @@ class World:
             host.start()
 
     def heal(self) -> None:
-        """No fault any more: everybody runs, and every way is quick."""
+        """No fault begins any more, and every way is quick; who is frozen is so until its time is up."""
         self.change(CALM)
         self.trace.armed.clear()
-        self.network.holes.clear()
-        self.wire.holes.clear()
         if not self.network.up:
             self.network.start()
         if not self.wire.up:
             self.wire.start()
         for host in self.hosts.values():
-            host.thaw()
             if host.wanted:
                 host.start()
 
