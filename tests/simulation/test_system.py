@@ -35,7 +35,7 @@ FOUND = {
 }
 # Those that need a certain fault at a certain step are found at once where it comes, and at random hardly ever.
 STEPS = {
-    "no-fence": Fault(0.0, "freeze", "api-0", 25.0, ("nats", "api", "stock.", 2)),
+    "no-fence": Fault(0.0, "hole", "api-0", 25.0, ("nats", "api", "stock.", 1)),
     "acknowledged-before-its-dead-letter": Fault(
         0.0, "kill", "orders-0", 1.0, ("nats", "orders", "$JS.ACK.SECKILL", 1)
     ),
