@@ -83,6 +83,13 @@ simulate: $(READY) ## the autoscaler against others in simulated scenarios, then
 	$(BIN)/peakclip simulate --sweep $(RUNS)
 	$(BIN)/peakclip simulate --events --sweep $(EVENT_RUNS)
 
+# The first seed of `make dst`, and how many follow it (RUNS, 1,000 here): some 10 a second on one core.
+FROM ?= 0
+.PHONY: dst
+dst: RUNS := $(if $(filter 100000,$(RUNS)),1000,$(RUNS))
+dst: $(READY) ## the whole system on virtual time over models of its servers, from seeds, with faults (RUNS=50000 FROM=0)
+	PYTHONPATH=tests:. $(BIN)/python -m simulation.system --runs $(RUNS) --from $(FROM) $(ARGS)
+
 .PHONY: mutation
 mutation: $(READY) ## plant faults in the plan and the limiter, and count those that no test notices (hours; ARGS="plan.steps")
 	scripts/mutation $(ARGS)

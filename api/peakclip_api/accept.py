@@ -67,7 +67,17 @@ def fingerprint(customer_id: str, sale_id: str, quantity: int) -> str:
 class Acceptor:
     """Accepts orders into the line."""
 
-    def __init__(self, intake: Intake, line: Line, follower: Follower, wait: Wait) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        line: Line,
+        follower: Follower,
+        wait: Wait,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`clock`: epoch seconds."""
+        self._clock = clock
         self._intake = intake
         self._line = line
         self._follower = follower
@@ -237,7 +247,7 @@ class Acceptor:
     ) -> None:
         """Hands a new order over to group commit. Raises Problem outside window, limit and longest wait, and
         SoldOutError."""
-        now = time.time()
+        now = self._clock()
         check_window(sale, now)
         buyer = (sale.sale_id, customer_id)
         in_flight = self._in_flight_units.get(buyer, 0)

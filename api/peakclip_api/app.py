@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,20 +9,16 @@ from collections.abc import AsyncIterator, Callable
 from aiohttp import hdrs, web
 
 from peakclip import store
-from peakclip.errors import PeakclipError
-from peakclip.ingest import Intake
 from peakclip.jetstream import JetStream
 from peakclip.roles import API, ROLES
 from peakclip.service import Service
 from peakclip.streams import until_there
 from peakclip_api import counted, keys, rpc
-from peakclip_api.accept import Acceptor
+from peakclip_api.accepting import Accepting
 from peakclip_api.auth import Keys
 from peakclip_api.auth.signing import SigningKeys, Tokens
-from peakclip_api.board import Board
 from peakclip_api.bookings import Bookable
 from peakclip_api.inboxes import Inboxes
-from peakclip_api.line import Follower, Line
 from peakclip_api.live import Readers
 from peakclip_api.lookup import Lookup
 from peakclip_api.problems import problems
@@ -47,7 +42,6 @@ from peakclip_api.settings import ApiSettings
 from peakclip_api.stock import Stock
 from peakclip_api.traced import traced
 from peakclip_api.trail import Trail
-from peakclip_api.wait import Wait
 
 
 def create_app(settings: ApiSettings, service: Service) -> web.Application:
@@ -76,35 +70,21 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             pool = await store.connect(settings.database_url, min_size=1, max_size=4)
             stack.push_async_callback(pool.close)
             await until_there(js, ROLES[API])
-            line = Line(keep=settings.remembered_orders)
-            follower = Follower(js, line)
+            accepting = Accepting(js, settings.remembered_orders, settings.longest_wait_seconds)
+            line, follower = accepting.line, accepting.follower
             service.check("order log", follower.caught_up.is_set)
-            board = Board(js)
-            intake = Intake(js, lambda seq, stored: acceptor.stored(seq, stored))
-            wait = Wait(line, follower, board, settings.longest_wait_seconds)
-            acceptor = Acceptor(intake, line, follower, wait)
             app[keys.JS], app[keys.POOL] = js, pool
-            app[keys.LINE], app[keys.FOLLOWER], app[keys.BOARD], app[keys.INTAKE] = (
-                line,
-                follower,
-                board,
-                intake,
-            )
+            app[keys.LINE], app[keys.FOLLOWER] = line, follower
+            app[keys.BOARD], app[keys.INTAKE] = accepting.board, accepting.intake
             app[keys.KEYS] = Keys(pool, time.monotonic, _tokens(settings, service))
             app[keys.SALES] = Sales(pool, time.monotonic)
             app[keys.STOCK] = Stock(js, pool, app[keys.SALES])
             app[keys.BOOKABLE] = Bookable(pool, time.monotonic)
-            app[keys.ACCEPTOR] = acceptor
-            app[keys.LOOKUP] = Lookup(pool, line, follower, wait.seconds)
+            app[keys.ACCEPTOR] = accepting.acceptor
+            app[keys.LOOKUP] = Lookup(pool, line, follower, accepting.wait.seconds)
             await _open_streams(app, js, service)
-            await board.start()
-            stack.push_async_callback(board.stop)
-            await _started(follower)
-            # A repeat must find its order, so nothing is accepted before the log is read to its end.
-            await follower.caught_up.wait()
-            service.spawn("queue-length", follower.run())
-            service.spawn("intake", intake.run())
-            service.spawn("metrics", acceptor.write_metrics())
+            stack.push_async_callback(accepting.board.stop)
+            await accepting.begin(service)
             service.spawn("counts", counted.keep_writing())
             stack.push_async_callback((await rpc.start(js, app[keys.LOOKUP])).stop)
             yield
@@ -139,13 +119,3 @@ def _tokens(settings: ApiSettings, service: Service) -> Tokens | None:
     signing = SigningKeys.of(settings.jwt_jwks, time.monotonic)
     service.spawn("signing-keys", signing.run())
     return Tokens(rules, signing, time.time)
-
-
-async def _started(follower: Follower) -> None:
-    """The streams are there; the server may go away at any moment."""
-    while True:
-        try:
-            await follower.start()
-            return
-        except PeakclipError:
-            await asyncio.sleep(0.2)

@@ -10,13 +10,14 @@ Without it, stock could be cut below what was promised to those who stand in lin
 
 from __future__ import annotations
 
-import secrets
 import time
+from collections.abc import Callable
 
 import structlog
 
 from peakclip import topology
 from peakclip.errors import PeakclipError
+from peakclip.ingest import new_frame_id
 from peakclip.jetstream import JetStream
 
 log = structlog.get_logger()
@@ -25,12 +26,20 @@ log = structlog.get_logger()
 class Hold:
     """`units` of one sale."""
 
-    def __init__(self, js: JetStream, sale_id: str, units: int) -> None:
+    def __init__(
+        self,
+        js: JetStream,
+        sale_id: str,
+        units: int,
+        *,
+        clock: Callable[[], float] = time.time,
+        new_id: Callable[[], str] = new_frame_id,
+    ) -> None:
         self._js = js
         self._sale_id = sale_id
         self._units = units
-        self._frame_id = secrets.token_hex(10)
-        self._reserved_at = time.time()
+        self._frame_id = new_id()
+        self._reserved_at = clock()
 
     async def take(self) -> bool:
         """Whether so many units were on offer. Raises what a publication raises; whatever was taken comes back."""

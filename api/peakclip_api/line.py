@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -156,8 +156,10 @@ class Line:
 class Follower:
     """Keeps a `Line` up to date from INTAKE and RELEASES; asks how long the queue is while anybody wants to know."""
 
-    def __init__(self, js: JetStream, line: Line) -> None:
+    def __init__(self, js: JetStream, line: Line, *, steady: Callable[[], float] = time.monotonic) -> None:
+        """`steady`: seconds of a clock that never jumps."""
         self._js = js
+        self._steady = steady
         self._line = line
         self._asked_at = 0.0
         self.caught_up = asyncio.Event()
@@ -223,7 +225,7 @@ class Follower:
 
     def asked(self) -> None:
         """Somebody wants to know a place in line."""
-        self._asked_at = time.monotonic()
+        self._asked_at = self._steady()
 
     async def run(self) -> None:
         while True:
@@ -239,7 +241,7 @@ class Follower:
                 log.debug("queue_length_unknown", error=repr(exc))
             for _ in range(int(IDLE_POLL_SECONDS / POLL_SECONDS)):
                 await asyncio.sleep(POLL_SECONDS)
-                if time.monotonic() - self._asked_at < DEMAND_SECONDS:
+                if self._steady() - self._asked_at < DEMAND_SECONDS:
                     break
 
 

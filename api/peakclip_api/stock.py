@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import asyncpg
@@ -12,7 +13,7 @@ import structlog
 
 from peakclip import topology
 from peakclip.errors import PeakclipError
-from peakclip.ingest import GROUP_DEADLINE_SECONDS
+from peakclip.ingest import GROUP_DEADLINE_SECONDS, new_frame_id
 from peakclip.jetstream import JetStream
 from peakclip.store import query
 from peakclip_api.hold import Hold
@@ -27,8 +28,18 @@ TRIES: Final = 10  # while others change the same sale's stock
 class Stock:
     """What an admin does to a sale. A change of stock is on offer when the call returns, if NATS answers."""
 
-    def __init__(self, js: JetStream, pool: Any, sales: Sales) -> None:
+    def __init__(
+        self,
+        js: JetStream,
+        pool: Any,
+        sales: Sales,
+        *,
+        clock: Callable[[], float] = time.time,
+        new_id: Callable[[], str] = new_frame_id,
+    ) -> None:
         self._js = js
+        self._clock = clock
+        self._new_id = new_id
         self._pool = pool
         self._sales = sales
 
@@ -57,12 +68,12 @@ class Stock:
 
     async def _try_change(self, sale: Sale, body: str, units: int) -> bool:
         """False if the stock has changed meanwhile."""
-        hold = Hold(self._js, sale.sale_id, max(0, -units))
+        hold = self._hold(sale.sale_id, max(0, -units))
         if sale.available + units < 0 or not await hold.take():
             raise Problem(
                 409, "stock-below-taken", "More units than that are sold, reserved or asked for in line."
             )
-        message_id = f"p-{sale.sale_id}-{secrets.token_hex(10)}"
+        message_id = f"p-{sale.sale_id}-{self._new_id()}"
         try:
             changed = await self._in_time(
                 query("change_sale"), sale.sale_id, sale.tenant, body, sale.initial, units, message_id
@@ -81,7 +92,7 @@ class Stock:
             now = await self._sales.fresh(sale.sale_id)
             if now is None:
                 return False
-            hold = Hold(self._js, sale.sale_id, now.initial)
+            hold = self._hold(sale.sale_id, now.initial)
             if now.available < now.initial or not await hold.take():
                 raise _has_orders()
             outcome = await self._in_time(query("remove_sale"), sale.sale_id, sale.tenant, now.initial)
@@ -93,6 +104,9 @@ class Stock:
             if outcome != "changed":
                 return bool(outcome == "removed")
         raise retry_later("database-unavailable", "Others change this sale all the time; retry.")
+
+    def _hold(self, sale_id: str, units: int) -> Hold:
+        return Hold(self._js, sale_id, units, clock=self._clock, new_id=self._new_id)
 
     async def _in_time(self, statement: str, *arguments: Any) -> Any:
         """A hold is returned by the reconciler some time, so the change is made before that, or never."""

@@ -103,15 +103,28 @@ def may_start(waiting: int, flying: int) -> bool:
     return waiting >= (WELL_FILLED if flying else 1)
 
 
+def new_frame_id() -> str:
+    return secrets.token_hex(10)
+
+
 class Intake:
     """Accepts orders for one API process. `run()` must be running."""
 
     def __init__(
-        self, js: JetStream, on_stored: Callable[[int, list[Order]], None], in_flight: int = FRAMES_IN_FLIGHT
+        self,
+        js: JetStream,
+        on_stored: Callable[[int, list[Order]], None],
+        in_flight: int = FRAMES_IN_FLIGHT,
+        *,
+        clock: Callable[[], float] = time.time,
+        new_id: Callable[[], str] = new_frame_id,
     ) -> None:
+        """`clock`: epoch seconds. `new_id` makes the id of a frame, which nobody else may ever make."""
         self._js = js
         self._on_stored = on_stored  # told of every frame of ours as soon as it is stored
         self._in_flight = in_flight
+        self._clock = clock
+        self._new_id = new_id
         self._waiting: deque[_Waiting] = deque()
         self._flying = 0  # groups being committed
         self._wake = asyncio.Event()
@@ -163,7 +176,7 @@ class Intake:
 
     async def _commit(self, group: list[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
-        frame = _Group(secrets.token_hex(10), time.time(), loop.time() + GROUP_DEADLINE_SECONDS)
+        frame = _Group(self._new_id(), self._clock(), loop.time() + GROUP_DEADLINE_SECONDS)
         by_sale: dict[str, list[_Waiting]] = {}
         for waiting in group:
             by_sale.setdefault(waiting.order.sale_id, []).append(waiting)

@@ -106,7 +106,10 @@ def _relay() -> Role:
                 "see how far everybody is",
                 publish=(*stream_calls("STREAM.INFO", streams), *consumer_calls("INFO", CONSUMERS)),
             ),
-            Grant("look at single messages", publish=stream_calls("STREAM.MSG.GET", once(_CLEANED))),
+            Grant(
+                "look at single messages",
+                publish=stream_calls("STREAM.MSG.GET", (*once(_CLEANED), topology.STOCK)),
+            ),
             Grant(
                 "remove what is finished",
                 publish=stream_calls("STREAM.PURGE", (*once(_CLEANED), topology.TIMERS)),

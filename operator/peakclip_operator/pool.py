@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
 
 from peakclip import topology
+from peakclip.clocks import Clocks
 from peakclip.errors import PeakclipError
 from peakclip.jetstream import JetStream
 from peakclip_operator.lag import JetStreamDelayed, JetStreamLag, JetStreamScheduled
@@ -18,8 +20,7 @@ from peakclip_operator.lanes import Member, SharedRates, demand_of
 from peakclip_operator.loop import ControlLoop
 from peakclip_operator.memory import NatsMemory
 from peakclip_operator.pace import NatsPace
-from peakclip_operator.ports import Ports
-from peakclip_operator.processes import ProcessScaler
+from peakclip_operator.ports import Ports, Scaler
 from peakclip_operator.settings import OperatorSettings
 from peakclip_operator.status import NatsStatus
 from peakclip_operator.telemetry_source import NatsTelemetry
@@ -39,30 +40,36 @@ class PoolOperator:
         pool: str,
         settings: OperatorSettings,
         js: JetStream,
-        scaler: ProcessScaler,
+        scaler: Scaler,
         shared: SharedRates | None = None,
+        *,
+        clocks: Clocks | None = None,
     ) -> None:
+        clocks = clocks or Clocks(steady=time.monotonic)
         self._shared = shared or SharedRates()
         self._pool = topology.POOLS[pool]
         self._settings = settings
         self._scaler = scaler
         self._lag = JetStreamLag(js, self._pool.stream, pool)
-        self._heard = NatsTelemetry(js, pool)
+        self._heard = NatsTelemetry(js, pool, clock=clocks.epoch)
         self._pace = NatsPace(js, pool)
         self._loop = ControlLoop(
             pool,
             settings.spec(pool),
             Ports(
                 lag=self._lag,
-                delayed=JetStreamDelayed(js, pool),
+                delayed=JetStreamDelayed(js, pool, clock=clocks.steady),
                 telemetry=self._heard,
                 scaler=scaler,
                 pace=self._pace,
                 pace_sink=self._pace,
                 status=NatsStatus(js),
-                scheduled=JetStreamScheduled(js) if self._pool.stream == topology.EXPIRY else None,
+                scheduled=JetStreamScheduled(js, clock=clocks.steady)
+                if self._pool.stream == topology.EXPIRY
+                else None,
                 memory=NatsMemory(js, pool, f"{self._pool.stream}/{pool} on one machine"),
             ),
+            clock=clocks.epoch,
             tick_seconds=settings.tick_seconds,
         )
 

@@ -133,6 +133,27 @@ async def test_an_old_group_is_not_settled_by_the_half_of_it_that_comes_first(js
     assert await on_offer(js) == 94
 
 
+async def test_units_that_were_returned_are_not_returned_again_when_the_reservation_comes_after_its_return(
+    js: JetStream,
+) -> None:
+    """The relay died with the reservation in hand, and the next one is given the return first and alone."""
+    await offer(js, 2)
+    dead = js.pull(topology.STOCK, "reconciler")
+    await reserve(js, "f1", 7)
+    in_hand = await dead.fetch(10, 1.0)
+    await give_back(js, "f1", 5, "o")
+    async with running(js):
+        await until(lambda: is_settled_but_for(js, len(in_hand)))
+        for message in in_hand:
+            await message.nak()  # as if its time were up
+        await until(lambda: settled(js))
+    assert await on_offer(js) == 2
+
+
+async def is_settled_but_for(js: JetStream, messages: int) -> bool:
+    return await unfinished(js, topology.STOCK, "reconciler") == messages
+
+
 async def test_every_sale_of_a_group_is_settled_for_itself(js: JetStream) -> None:
     for sale in ("s1", "s2", "s3"):
         await offer(js, 10, sale)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -208,11 +207,12 @@ class BatchPool(Generic[_T]):
         log.warning("database_away", pool=self._name, error=repr(cause), messages=len(batch))
         delay = min(LONGEST_HOLD_SECONDS, 0.1 * 2 ** min(self._holds, 10))  # it may answer and still refuse
         self._holds += 1
-        since = time.monotonic()
+        loop = asyncio.get_running_loop()
+        since = loop.time()
         while True:
             await asyncio.sleep(delay)
             try:
                 await self._database.fetchval("select 1")
-                return BatchResult([], batch, 0, time.monotonic() - since)
+                return BatchResult([], batch, 0, loop.time() - since)
             except (*DATABASE_AWAY, *DATABASE_UNFIT):
                 delay = min(1.0, delay * 2)

@@ -69,18 +69,23 @@ class Drain:
         *,
         most_at_once: int | None = None,
         database: Callable[[], DatabaseWord] | None = None,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.perf_counter,
+        worker: str | None = None,
     ) -> None:
-        """`database` tells how it answered until now."""
+        """`database` tells how it answered until now. `clock`: epoch seconds; `steady`: those of one that never jumps.
+        `worker`: its name, by default that of machine and process."""
+        self._steady = steady
         self._most_at_once = most_at_once
         self._database = database
-        self._since, self._began = time.time(), time.monotonic()
+        self._since, self._began = clock(), steady()
         self._words = 0
         self._js = js
         self._pull = pull
         self._limiter = limiter
         self._pool = pool
         self._name = name
-        self._worker = f"{os.uname().nodename.split('.')[0]}-{os.getpid()}"
+        self._worker = worker or f"{os.uname().nodename.split('.')[0]}-{os.getpid()}"
         self._in_hand: list[InMessage] = []
         self._finished = 0
         self._failed = 0
@@ -122,12 +127,12 @@ class Drain:
 
     async def _start_some(self) -> None:
         """Starts as many of the messages in hand as the limiter lets start now."""
-        waited = time.perf_counter()
+        waited = self._steady()
         wanted = self._pool.batch_of(self._in_hand, len(self._in_hand))
         starts = await self._acquire(len(wanted))
         if not starts:
             return  # told to stop
-        began = time.perf_counter()
+        began = self._steady()
         telemetry.LIMITER_WAIT.labels(self._name).observe(began - waited)
         batch = wanted[: sum(start.count for start in starts)]
         self._starts += ((start.at, start.count) for start in starts)
@@ -140,7 +145,7 @@ class Drain:
             result = await self._pool.process(batch, starts[0].at)
             await self._acknowledge(result.finished)
         self._in_hand = [*result.again, *self._in_hand[len(batch) :]]
-        busy = time.perf_counter() - began - result.waited_seconds
+        busy = self._steady() - began - result.waited_seconds
         telemetry.PROCESSING.labels(self._name).observe(busy)
         self._busy_seconds += busy
         self._finished += len(result.finished)
@@ -151,7 +156,7 @@ class Drain:
         """What may start now; for a pool that gathers, all that may start within its time. Empty: told to stop."""
         starts: list[Start] = []
         left = most
-        until = time.monotonic() + self._pool.gather_seconds
+        until = self._steady() + self._pool.gather_seconds
         while left > 0:
             self._acquiring = asyncio.create_task(self._limiter.acquire(left))
             try:
@@ -163,7 +168,7 @@ class Drain:
             finally:
                 self._acquiring = None
             left -= starts[-1].count
-            if time.monotonic() >= until:
+            if self._steady() >= until:
                 break
         return starts
 
@@ -203,7 +208,7 @@ class Drain:
         subject = f"{topology.WORKER_TELEMETRY}.{self._name}.{self._worker}"
         while True:
             # Not the clock itself: it may be set while the worker lives, and its age would be wrong from then on.
-            word = self.telemetry(self._since + time.monotonic() - self._began)
+            word = self.telemetry(self._since + self._steady() - self._began)
             try:
                 await self._js.publish_core(subject, encode(word))
                 del self._starts[: len(word.starts)]

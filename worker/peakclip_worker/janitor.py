@@ -50,8 +50,16 @@ class Janitor:
     """`settled_until` tells the time before which every reservation has been settled."""
 
     def __init__(
-        self, js: JetStream, settled_until: Callable[[], float], keep_seconds: float, keep_bytes: int
+        self,
+        js: JetStream,
+        settled_until: Callable[[], float],
+        keep_seconds: float,
+        keep_bytes: int,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """`clock`: epoch seconds."""
+        self._clock = clock
         self._js = js
         self._settled_until = settled_until
         self._keep_seconds = keep_seconds
@@ -60,10 +68,12 @@ class Janitor:
     async def run(self, service: Service) -> None:
         while not service.stopping.is_set():
             try:
-                await self.clean(topology.INTAKE, "relay", safe_until=self._settled_until(), now=time.time())
+                await self.clean(
+                    topology.INTAKE, "relay", safe_until=self._settled_until(), now=self._clock()
+                )
                 await self._clean_timers()
                 for pool in topology.POOLS.values():
-                    await self.clean(pool.stream, pool.name, safe_until=time.time(), now=time.time())
+                    await self.clean(pool.stream, pool.name, safe_until=self._clock(), now=self._clock())
             except PeakclipError as exc:
                 log.warning("janitor_retries", error=repr(exc))
             try:

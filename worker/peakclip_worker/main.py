@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from peakclip import store, topology
+from peakclip.clocks import Clocks
 from peakclip.jetstream import JetStream
+from peakclip.limiter.clock import local_time
 from peakclip.limiter.limiter import Limiter
 from peakclip.roles import ROLES, WORKER
 from peakclip.service import Service, run_service
@@ -39,11 +41,26 @@ async def work(settings: WorkerSettings, service: Service) -> None:
         service.check("nats", lambda: js.connected)
         connections = await store.connect(settings.database_url, min_size=1, max_size=2)
         stack.push_async_callback(connections.close)
-        database = Database(connections, settings.pool)
+        await work_with(settings, service, js, connections)
+
+
+async def work_with(
+    settings: WorkerSettings,
+    service: Service,
+    js: JetStream,
+    connections: Any,
+    *,
+    clocks: Clocks | None = None,
+    worker: str | None = None,
+) -> None:
+    """Over connections that somebody else has made. `worker`: see `Drain`."""
+    clocks, since_boot = (Clocks(), local_time) if clocks is None else (clocks, clocks.steady)
+    async with contextlib.AsyncExitStack() as stack:
+        database = Database(connections, settings.pool, clock=clocks.steady)
         await until_there(js, ROLES[WORKER])
         sender = await _sender(stack, settings, database)
         wake = sender.wake.set if sender is not None else lambda: None
-        limiter = Limiter(js, settings.pool)
+        limiter = Limiter(js, settings.pool, since_boot)
         service.spawn("limiter", limiter.run())
         drain = Drain(
             js,
@@ -53,6 +70,9 @@ async def work(settings: WorkerSettings, service: Service) -> None:
             settings.pool,
             most_at_once=settings.most_at_once,
             database=database.word,
+            clock=clocks.epoch,
+            steady=clocks.steady,
+            worker=worker,
         )
         service.spawn("telemetry", drain.publish_telemetry())
         service.ready()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -56,7 +56,11 @@ class Movements:
         return max(self.since, self.seen_at) + grace_seconds
 
     def late(self, grace_seconds: float) -> list[InMessage]:
-        return [message for message in self.by_seq.values() if is_late(message, grace_seconds)]
+        return [
+            message
+            for message in self.by_seq.values()
+            if is_late(message.headers, message.stored_at, grace_seconds)
+        ]
 
     def units(self, grace_seconds: float) -> int:
         """The sum of what was made in time."""
@@ -84,11 +88,11 @@ def correction(movements: int, in_frame: int) -> int:
     return -(in_frame + movements)
 
 
-def is_late(message: InMessage, grace_seconds: float) -> bool:
+def is_late(headers: Mapping[str, str], stored_at: float, grace_seconds: float) -> bool:
     """A return that was made when its group may have been settled already. It never counts in a settlement and is
     cancelled by itself, so that it makes no difference which of the two comes first, or whether one is repeated."""
-    reserved_at = float(message.headers.get(topology.RESERVED_AT_HEADER, message.stored_at))
-    return message.stored_at - reserved_at >= grace_seconds
+    reserved_at = float(headers.get(topology.RESERVED_AT_HEADER, stored_at))
+    return stored_at - reserved_at >= grace_seconds
 
 
 class Reconciler:
@@ -163,11 +167,28 @@ class Reconciler:
         if reservation is not None:
             in_frame = await self._units_in_frame(movements.frame_id, movements.sale_id)
             units = correction(movements.units(self._grace), in_frame)
+            if units:
+                units = correction(await self._units_in_log(reservation, movements.frame_id), in_frame)
             await self._correct(movements.sale_id, units, f"{topology.RECONCILED}-{movements.frame_id}")
             await reservation.ack()
         for message in movements.late(self._grace):
             await self._correct(movements.sale_id, -units_of(message), f"{topology.RECONCILED}-{message.seq}")
         await ack_all(rest)
+
+    async def _units_in_log(self, reservation: InMessage, frame_id: str) -> int:
+        """`Movements.units`, from the stream itself: a return may have been given to a process that died, or to this
+        one while the reservation was with another, and then it was ended without being counted."""
+        units, seq = 0, reservation.seq
+        while message := await self._js.message_from(topology.STOCK, seq, reservation.subject):
+            if (
+                message.at - reservation.stored_at >= 2 * self._grace
+            ):  # whatever the clock of who made it says
+                break
+            is_of_group = message.headers.get(topology.FRAME_HEADER) == frame_id
+            if is_of_group and not is_late(message.headers, message.at, self._grace):
+                units += int(message.headers["Nats-Incr"])
+            seq = message.seq + 1
+        return units
 
     async def _correct(self, sale_id: str, units: int, message_id: str) -> None:
         if units == 0:

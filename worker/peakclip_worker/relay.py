@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -69,9 +69,11 @@ class Growth:
 class Relay:
     """Takes frames apart until the service stops."""
 
-    def __init__(self, js: JetStream, database: Any) -> None:
+    def __init__(self, js: JetStream, database: Any, *, clock: Callable[[], float] = time.time) -> None:
+        """`clock`: epoch seconds."""
         self._js = js
         self._database = database
+        self._clock = clock
         self._pull = js.pull(topology.INTAKE, "relay")
         self._growth = Growth()
 
@@ -98,7 +100,7 @@ class Relay:
         while True:
             queue = await self._js.consumer_state(topology.SECKILL, topology.ORDERS_POOL)
             growth = self._growth.note(await self._js.stream_state(topology.INTAKE))
-            if not may_wait(time.time() - stored_at, queue.pending + queue.ack_pending, growth):
+            if not may_wait(self._clock() - stored_at, queue.pending + queue.ack_pending, growth):
                 return
             await asyncio.sleep(HOLD_POLL_SECONDS)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -39,18 +42,30 @@ async def relay(settings: RelaySettings, service: Service) -> None:
         service.check("nats", lambda: js.connected)
         database = await store.connect(settings.database_url, min_size=1, max_size=4)
         stack.push_async_callback(database.close)
-        await until_there(js, ROLES[topology.RELAY])
-        reconciler = Reconciler(js, settings.reconcile_after_seconds)
-        janitor = Janitor(js, lambda: reconciler.settled_until, settings.keep_seconds, settings.keep_bytes)
-        sweep = Sweep(js, database)
-        service.ready()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(Relay(js, database).run(service), name="frames")
-            tasks.create_task(Outbox(js, database).run(service), name="outbox")
-            tasks.create_task(reconciler.run(service), name="reconciler")
-            tasks.create_task(sweep.run(service), name="sweep")
-            tasks.create_task(Timers(js, sweep.wake).run(service), name="timers")
-            tasks.create_task(janitor.run(service), name="janitor")
-            tasks.create_task(Advisories(js, database).run(service), name="advisories")
-            tasks.create_task(DeadLetterCounts(database).run(service), name="dead-letters")
-            tasks.create_task(DurabilityWatch(js, database).run(service), name="durability")
+        await relay_with(settings, service, js, database)
+
+
+async def relay_with(
+    settings: RelaySettings,
+    service: Service,
+    js: JetStream,
+    database: Any,
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Over connections that somebody else has made. `clock`: epoch seconds."""
+    await until_there(js, ROLES[topology.RELAY])
+    reconciler = Reconciler(js, settings.reconcile_after_seconds)
+    keep = settings.keep_seconds, settings.keep_bytes
+    janitor = Janitor(js, lambda: reconciler.settled_until, *keep, clock=clock)
+    sweep = Sweep(js, database)
+    service.ready()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(Relay(js, database, clock=clock).run(service), name="frames")
+        tasks.create_task(Outbox(js, database).run(service), name="outbox")
+        tasks.create_task(reconciler.run(service), name="reconciler")
+        tasks.create_task(sweep.run(service), name="sweep")
+        tasks.create_task(Timers(js, sweep.wake).run(service), name="timers")
+        tasks.create_task(janitor.run(service), name="janitor")
+        tasks.create_task(Advisories(js, database).run(service), name="advisories")
+        tasks.create_task(DeadLetterCounts(database).run(service), name="dead-letters")
+        tasks.create_task(DurabilityWatch(js, database).run(service), name="durability")
