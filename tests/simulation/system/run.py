@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -78,7 +79,8 @@ def run(
     prepare: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> Outcome:
     plan = prepare(draw(seed, mode, bugs))
-    with planted(bugs), contextlib.nullcontext() if plan.looks else _all_there():
+    looking = contextlib.nullcontext() if plan.looks else _all_there()
+    with planted(bugs), looking, mock.patch.object(os, "getpid", return_value=1):  # workers tell theirs
         world = World(plan, keep_trace=keep_trace)
         try:
             return _run(world)
