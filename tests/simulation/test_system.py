@@ -27,6 +27,7 @@ FOUND = {
     "limit-by-the-line-alone": 53,
     "no-message-ids": 1,
     "no-wait-for-the-same": 50,
+    "one-schedule-for-all-attempts": 1_032_857,  # a flaw that was found here, one run in 33,000
     "outbox-emptied-first": 68,
     "outbox-left-out": 1,
     "paid-without-a-lock": 41,

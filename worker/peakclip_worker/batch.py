@@ -69,6 +69,12 @@ def retry_headers(message: InMessage, attempt: int, due: float, pool: str) -> di
     return {**headers, "Nats-Msg-Id": attempt_id(headers)}
 
 
+def schedule_name(headers: Mapping[str, str]) -> str:
+    """One for each attempt: an earlier one that is given out again after a crash of the server must not take the place
+    of a later one, to be dropped then as one that is known."""
+    return hashlib.blake2b(headers["Nats-Msg-Id"].encode(), digest_size=12).hexdigest()
+
+
 class BatchPool(Generic[_T]):
     """A `Pool` for `Drain` around some `Work`."""
 
@@ -195,8 +201,7 @@ class BatchPool(Generic[_T]):
         # By the clock that the schedule goes by: a worker's own that is an hour ahead would let it wait for an hour.
         now = (await self._js.stream_state(topology.TIMERS)).server_time
         headers = retry_headers(message, attempts + 1, now + pause, self._name)
-        name = hashlib.blake2b(first_message_id(message).encode(), digest_size=12).hexdigest()
-        subject = topology.delayed_subject(self._name, name)
+        subject = topology.delayed_subject(self._name, schedule_name(headers))
         await self._js.publish(subject, message.payload, headers=headers)
 
     async def _bury(self, message: InMessage, cause: str, attempts: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from unittest import mock
 
@@ -15,6 +15,7 @@ from peakclip.ingest import Intake
 from peakclip.jetstream import InMessage, JetStream
 from peakclip.store import query
 from peakclip_api.accept import Acceptor
+from peakclip_worker import batch
 from peakclip_worker.batch import BatchPool
 from peakclip_worker.consumer import Drain
 from peakclip_worker.outbox import Outbox
@@ -72,6 +73,16 @@ def acknowledged_before_its_dead_letter(original: Any) -> Any:
         await original(self, message, cause, attempts)
 
     return bury
+
+
+@_in_place_of(batch, "schedule_name")
+def one_schedule_for_all_attempts(_original: Any) -> Any:
+    """What waits for its third attempt is replaced by its second, which comes again and is known already."""
+
+    def schedule_name(headers: Mapping[str, str]) -> str:
+        return headers[topology.MESSAGE_ID_HEADER]
+
+    return schedule_name
 
 
 @_in_place_of(JetStream, "publish")
