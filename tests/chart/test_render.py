@@ -128,6 +128,26 @@ def test_ports_by_name_are_there(values: Path) -> None:
                 assert get is None or get["port"] in ports, f"{name}: {probe}"
 
 
+def test_nats_is_restarted_for_what_a_restart_heals(values: Path) -> None:
+    """Alone: for a stream whose write failed, which only the whole /healthz tells, but not while it recovers.
+
+    In a cluster that one fails as well while the others are away: who is ended for that never comes to a quorum.
+    """
+    for one in of_kind("StatefulSet", values):
+        if one["metadata"]["labels"]["app.kubernetes.io/component"] != "nats":
+            continue
+        (container,) = one["spec"]["template"]["spec"]["containers"]
+        paths = {kind: container[kind]["httpGet"]["path"] for kind in ("startupProbe", "livenessProbe")}
+        whole, enabled = "/healthz", "/healthz?js-enabled-only=true"
+        if one["spec"]["replicas"] == 1:
+            assert paths == {"startupProbe": enabled, "livenessProbe": whole}
+        else:
+            assert paths == {"startupProbe": whole, "livenessProbe": enabled}
+        start, live = container["startupProbe"], container["livenessProbe"]
+        assert start["periodSeconds"] * start["failureThreshold"] >= 1800, "it may recover for half an hour"
+        assert live["periodSeconds"] * live["failureThreshold"] >= 60, "one that is busy is not dead"
+
+
 def test_the_grace_is_longer_than_the_drain(values: Path) -> None:
     drains = {"api": 10 + 5 + 2, "worker": 15, "relay": 20 + 15}
     for name, pod in pod_templates(values):

@@ -57,6 +57,12 @@ class Machines:
     def runs(self, name: str) -> bool:
         return self._servers[name].running
 
+    async def heal(self) -> str | None:
+        """NATS, as its supervisor would: why it had to be started anew."""
+        if why := await self._nats.sick():
+            await self.stop(("nats",))
+        return why
+
     async def stop(self, names: Iterable[str] = BOTH) -> None:
         for name in names:
             await self._servers[name].stop()
