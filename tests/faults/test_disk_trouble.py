@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 import re
 from collections import Counter
 from pathlib import Path
 
 import aiohttp
+import asyncpg
 import pytest
 import structlog
 from faults.buyers import Buyers
@@ -27,6 +29,7 @@ from peakclip.errors import OutcomeUnknownError, PeakclipError
 from peakclip.jetstream import JetStream
 from peakclip.load.access import create_sale
 from peakclip.local.nats import NatsServer
+from peakclip.local.postgres import PostgresServer
 from peakclip.local.supervisor import Supervisor
 
 RATE = 400.0
@@ -78,11 +81,39 @@ async def test_the_supervisor_starts_nats_anew_which_stays_out_of_service(
     assert "'APP > KEPT' write error" in sick[0]["why"]
 
 
+async def test_the_supervisor_starts_postgresql_anew_whose_recovery_has_failed(scratch: Path) -> None:
+    with Disk(scratch / "machine") as disk:
+        postgres = PostgresServer(disk.path / "postgres", scratch / "postgres.log").prepare()
+        disk.sync()
+        supervisor = Supervisor()
+        try:
+            supervisor.start(dataclasses.replace(postgres.spec, sick_seconds=1.0, stop_seconds=1.0))
+            await supervisor.wait_ready()
+            connection = await asyncpg.connect(postgres.url_of("postgres"))
+            await connection.execute("create table kept (number int)")
+            begin_trouble(disk, "fsync")
+            with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+                await connection.execute("insert into kept values (1)")
+            await asyncio.sleep(3)
+            end_trouble(disk)
+            assert postgres.spec.readiness is not None
+            await until(postgres.spec.readiness, 30, pause=0.2)
+            connection = await asyncpg.connect(postgres.url_of("postgres"))
+            await connection.execute("insert into kept values (2)")
+            await connection.close()
+        finally:
+            await supervisor.stop()
+
+
 @pytest.mark.parametrize("whose", ["nats", "postgres"])
 async def test_a_full_disk_and_one_that_cannot_sync(
     scratch: Path, data: Path, chance: random.Random, whose: str
 ) -> None:
-    async with on_disks(scratch) as machines, running_on(machines, data, RATE) as system:
+    async with (
+        on_disks(scratch) as machines,
+        machines.supervised("postgres"),
+        running_on(machines, data, RATE) as system,
+    ):
         buyers = Buyers(system.credentials["url"], system.credentials["service"], chance)
         sale = await create_sale(system.credentials["url"], system.credentials["admin"], stock=1_000_000)
         accepted: dict[str, int] = {}
@@ -115,8 +146,7 @@ async def while_in_trouble(machines: Machines, whose: str, trouble: str) -> None
     ran = machines.runs(whose)
     print(f"{whose} {'still runs' if ran else 'has ended'}")
     if whose == "nats":
-        assert "write error" in (await machines.heal() or "")
-    await machines.start((whose,))  # if it has ended, as a supervisor would
+        assert "write error" in (await machines.heal("nats") or "")
 
 
 def begin_trouble(disk: Disk, trouble: str) -> None:
