@@ -418,11 +418,7 @@ class JetStream:
             if exc.code != NAME_IN_USE:
                 raise
             current = (await self._api(f"STREAM.INFO.{name}"))["config"]
-            # How it is written to the disk cannot be changed any more.
-            kept = (
-                {"persist_mode": current.get("persist_mode", "default")} if "persist_mode" in config else {}
-            )
-            await self._api(f"STREAM.UPDATE.{name}", msgspec.json.encode({**current, **config, **kept}))
+            await self._api(f"STREAM.UPDATE.{name}", msgspec.json.encode({**current, **config}))
 
     async def ensure_consumer(self, stream: str, config: Mapping[str, Any]) -> None:
         body = msgspec.json.encode({"stream_name": stream, "config": config})

@@ -40,14 +40,8 @@ async def ensure(js: JetStream, replicas: int | None = None) -> None:
 
 
 def stream_config(name: str, replicas: int | None = None) -> dict[str, Any]:
-    """Every node of a cluster writes its copy before it counts, so nothing may be written later there."""
     config: dict[str, Any] = {"name": name, **STREAMS[name]}
-    if replicas is None:
-        return config
-    config["num_replicas"] = replicas
-    if replicas > 1 and "persist_mode" in config:
-        config["persist_mode"] = "default"
-    return config
+    return config if replicas is None else {**config, "num_replicas": replicas}
 
 
 async def ensure_tickets(js: JetStream) -> None:

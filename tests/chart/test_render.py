@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import yaml
@@ -126,6 +127,43 @@ def test_ports_by_name_are_there(values: Path) -> None:
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 get = container.get(probe, {}).get("httpGet")
                 assert get is None or get["port"] in ports, f"{name}: {probe}"
+
+
+def test_nats_is_restarted_for_what_a_restart_heals(values: Path) -> None:
+    """Alone: for a stream whose write failed, which only the whole /healthz tells, but not while it recovers.
+
+    In a cluster that one fails as well while the others are away: who is ended for that never comes to a quorum.
+    """
+    for one in of_kind("StatefulSet", values):
+        if one["metadata"]["labels"]["app.kubernetes.io/component"] != "nats":
+            continue
+        (container,) = one["spec"]["template"]["spec"]["containers"]
+        paths = {kind: container[kind]["httpGet"]["path"] for kind in ("startupProbe", "livenessProbe")}
+        whole, enabled = "/healthz", "/healthz?js-enabled-only=true"
+        if one["spec"]["replicas"] == 1:
+            assert paths == {"startupProbe": enabled, "livenessProbe": whole}
+        else:
+            assert paths == {"startupProbe": whole, "livenessProbe": enabled}
+        start, live = container["startupProbe"], container["livenessProbe"]
+        assert start["periodSeconds"] * start["failureThreshold"] >= 1800, "it may recover for half an hour"
+        assert live["periodSeconds"] * live["failureThreshold"] >= 60, "one that is busy is not dead"
+
+
+def test_postgresql_is_restarted_when_nobody_recovers_it(values: Path, tmp_path: Path) -> None:
+    """pg_isready says 1 of a server that takes nobody yet, and 2 when nobody answers."""
+    for one in of_kind("StatefulSet", values):
+        if one["metadata"]["labels"]["app.kubernetes.io/component"] != "postgresql":
+            continue
+        (container,) = one["spec"]["template"]["spec"]["containers"]
+        *_, probe = container["livenessProbe"]["exec"]["command"]
+        _, _, unless = probe.partition(" || ")
+        process = tmp_path / "7"
+        process.mkdir()
+        for title, alive in (("checkpointer ", [0]), ("startup recovering 0001", [0, 1])):
+            (process / "cmdline").write_bytes(b"postgres: " + title.encode() + b"\0")
+            shell = unless.replace("/proc", str(tmp_path))
+            codes = {said: subprocess.call(["sh", "-c", f"(exit {said}) || {shell}"]) for said in (0, 1, 2)}
+            assert [said for said, code in codes.items() if code == 0] == alive, title
 
 
 def test_the_grace_is_longer_than_the_drain(values: Path) -> None:

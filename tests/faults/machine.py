@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -16,6 +17,7 @@ from faults.system import System, running
 
 from peakclip.local.nats import NatsServer
 from peakclip.local.postgres import PostgresServer
+from peakclip.local.process import ProcessError
 from peakclip.local.server import Server
 
 BOTH: Final = ("nats", "postgres")
@@ -44,10 +46,12 @@ class Machines:
         for name in names:
             await self._servers[name].start()
 
-    async def pull_the_plug(self, seed: int, names: Iterable[str] = BOTH) -> dict[str, dict[str, int]]:
+    async def pull_the_plug(
+        self, seed: int, names: Iterable[str] = BOTH, *, torn: bool = True
+    ) -> dict[str, dict[str, int]]:
         """And start anew on what is left. What was not synced of each, for people."""
         kill(pid for name in names for pid in family(self._servers[name].pid))
-        told = {name: self.disks[name].cut(seed) for name in names}
+        told = {name: self.disks[name].cut(seed, torn=torn) for name in names}
         for name in names:
             await self._servers[name].kill()
             self.disks[name].mount()
@@ -56,6 +60,31 @@ class Machines:
 
     def runs(self, name: str) -> bool:
         return self._servers[name].running
+
+    async def heal(self, name: str) -> str | None:
+        """As its supervisor would: why it had to be started anew."""
+        if why := await self._servers[name].spec.sick():
+            await self._servers[name].kill()
+        await self.start((name,))
+        return why
+
+    @contextlib.asynccontextmanager
+    async def supervised(self, name: str) -> AsyncIterator[None]:
+        """Whenever it has ended, or only a new start helps."""
+
+        async def watch() -> None:
+            while True:
+                await asyncio.sleep(2)
+                with contextlib.suppress(ProcessError):
+                    if why := await self.heal(name):
+                        print(f"{name}: {why}")
+
+        watching = asyncio.create_task(watch(), name=f"watch {name}")
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
     async def stop(self, names: Iterable[str] = BOTH) -> None:
         for name in names:

@@ -18,7 +18,7 @@ from support import until
 
 from peakclip import store, topology
 from peakclip.audit import AuditResult, RateLimit, audit_system
-from peakclip.jetstream import JetStream
+from peakclip.jetstream import ConsumerState, JetStream
 from peakclip.limiter.grid import default_burst
 from peakclip.local.process import Adapt
 from peakclip.local.stack import Stack, StackOptions
@@ -63,10 +63,17 @@ class Data:
         result, reasons = await audit_system(
             self.database, self.js, accepted=accepted, wait_seconds=wait_seconds, rate=limit
         )
-        assert result.at_rest, reasons
+        assert result.at_rest, (reasons, await self.consumers())
         for check in result.checks:
             print(f"  {check.invariant} {check.name}: {check.outcome} ({check.detail})")
         return result
+
+    async def consumers(self) -> dict[str, ConsumerState]:
+        """Who waits at each, and how far it is: tells a process that does not ask from a server that does not give."""
+        return {
+            f"{stream}/{name}": await self.js.consumer_state(stream, name)
+            for stream, name in topology.CONSUMERS
+        }
 
 
 class System(Data):

@@ -1,27 +1,36 @@
 """A disk that is full, and one that cannot sync, under NATS and under PostgreSQL while customers buy.
 
 Customers are told to come again, and nothing is lost. PostgreSQL goes on when there is room again. NATS takes a
-stream whose write failed out of service until it is started anew: here as somebody would who reads its log.
+stream whose write failed out of service until it is started anew, which the supervisor does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import random
 import re
 from collections import Counter
 from pathlib import Path
 
 import aiohttp
+import asyncpg
 import pytest
+import structlog
 from faults.buyers import Buyers
 from faults.disk.disk import Disk
 from faults.judge import holds, queued_once
 from faults.machine import Machines, on_disks, running_on
 from faults.system import System
-from support import new_name
+from support import new_name, until
 
+from peakclip.errors import OutcomeUnknownError, PeakclipError
+from peakclip.jetstream import JetStream
 from peakclip.load.access import create_sale
+from peakclip.local.nats import NatsServer
+from peakclip.local.postgres import PostgresServer
+from peakclip.local.supervisor import Supervisor
 
 RATE = 400.0
 # For so long there is trouble. An API process waits 5 s for the acknowledgement of a frame before it says 503.
@@ -35,11 +44,76 @@ pytestmark = [
 ]
 
 
+@pytest.mark.parametrize("trouble", ["full", "fsync"])
+async def test_the_supervisor_starts_nats_anew_which_stays_out_of_service(
+    scratch: Path, trouble: str
+) -> None:
+    with Disk(scratch / "machine") as disk:
+        nats = NatsServer(disk.path / "nats", scratch / "nats.log", owner=True).prepare()
+        supervisor = Supervisor()
+        try:
+            with structlog.testing.capture_logs() as lines:
+                supervisor.start(nats.spec)
+                await supervisor.wait_ready()
+                async with await JetStream.connect(nats.url, name="test", timeout_seconds=0.3) as js:
+                    await js.create_stream({"name": "KEPT", "subjects": ["kept"]})
+                    await js.publish("kept", b"1")
+                    begin_trouble(disk, trouble)
+                    with pytest.raises(OutcomeUnknownError):
+                        await js.publish("kept", b"2")
+                    end_trouble(disk)
+                    # What the chart's probes ask, and why the first one is none for a server that is alone.
+                    assert (await nats.health(**{"js-enabled-only": True}))["status"] == "ok"
+                    assert "write error" in (await nats.health())["error"]
+
+                    async def works() -> bool:
+                        with contextlib.suppress(PeakclipError):
+                            await js.publish("kept", b"3")
+                            return True
+                        return False
+
+                    await until(works, 30, pause=0.1)
+                    assert (await js.stream_state("KEPT")).messages >= 2
+        finally:
+            await supervisor.stop()
+    sick = [one for one in lines if one["event"] == "process_sick"]
+    assert len(sick) == 1, lines
+    assert "'APP > KEPT' write error" in sick[0]["why"]
+
+
+async def test_the_supervisor_starts_postgresql_anew_whose_recovery_has_failed(scratch: Path) -> None:
+    with Disk(scratch / "machine") as disk:
+        postgres = PostgresServer(disk.path / "postgres", scratch / "postgres.log").prepare()
+        disk.sync()
+        supervisor = Supervisor()
+        try:
+            supervisor.start(dataclasses.replace(postgres.spec, sick_seconds=1.0, stop_seconds=1.0))
+            await supervisor.wait_ready()
+            connection = await asyncpg.connect(postgres.url_of("postgres"))
+            await connection.execute("create table kept (number int)")
+            begin_trouble(disk, "fsync")
+            with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+                await connection.execute("insert into kept values (1)")
+            await asyncio.sleep(3)
+            end_trouble(disk)
+            assert postgres.spec.readiness is not None
+            await until(postgres.spec.readiness, 30, pause=0.2)
+            connection = await asyncpg.connect(postgres.url_of("postgres"))
+            await connection.execute("insert into kept values (2)")
+            await connection.close()
+        finally:
+            await supervisor.stop()
+
+
 @pytest.mark.parametrize("whose", ["nats", "postgres"])
 async def test_a_full_disk_and_one_that_cannot_sync(
     scratch: Path, data: Path, chance: random.Random, whose: str
 ) -> None:
-    async with on_disks(scratch) as machines, running_on(machines, data, RATE) as system:
+    async with (
+        on_disks(scratch) as machines,
+        machines.supervised("postgres"),
+        running_on(machines, data, RATE) as system,
+    ):
         buyers = Buyers(system.credentials["url"], system.credentials["service"], chance)
         sale = await create_sale(system.credentials["url"], system.credentials["admin"], stock=1_000_000)
         accepted: dict[str, int] = {}
@@ -68,13 +142,11 @@ async def while_in_trouble(machines: Machines, whose: str, trouble: str) -> None
     disk = machines.disks[whose]
     begin_trouble(disk, trouble)
     await asyncio.sleep(SECONDS[whose])
-    disk.set_room(None)
-    disk.fail()
+    end_trouble(disk)
     ran = machines.runs(whose)
     print(f"{whose} {'still runs' if ran else 'has ended'}")
     if whose == "nats":
-        await machines.stop(("nats",))
-    await machines.start((whose,))  # if it has ended, as a supervisor would
+        assert "write error" in (await machines.heal("nats") or "")
 
 
 def begin_trouble(disk: Disk, trouble: str) -> None:
@@ -82,6 +154,11 @@ def begin_trouble(disk: Disk, trouble: str) -> None:
         disk.set_room(0)
     else:
         disk.fail("fsync")
+
+
+def end_trouble(disk: Disk) -> None:
+    disk.set_room(None)
+    disk.fail()
 
 
 async def ask(system: System, sale: str, accepted: dict[str, int], seconds: float) -> Counter[str]:

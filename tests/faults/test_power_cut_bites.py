@@ -38,7 +38,7 @@ async def lost(scratch: Path, data: Path, chance: random.Random, whose: Iterable
 
         await until(draining, 60)
         assert await system.done() < ORDERS, "in mid-drain"
-        print(await machines.pull_the_plug(chance.randrange(2**32), whose))
+        print(await machines.pull_the_plug(chance.randrange(2**32), whose, torn=False))
         result, reasons = await audit_system(
             system.database, system.js, accepted=buyers.accepted, wait_seconds=30
         )

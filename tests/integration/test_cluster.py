@@ -97,7 +97,7 @@ async def test_a_burst_outlives_a_node(
 async def _is_on_all_nodes(js: JetStream) -> None:
     for name in topology.STREAMS:
         config = (await js.stream_state(name)).config
-        assert (config["num_replicas"], config.get("persist_mode")) == (NODES, None), name
+        assert config["num_replicas"] == NODES, name
 
 
 async def _burst(port: int, sale: str, doomed: NatsServer) -> Any:

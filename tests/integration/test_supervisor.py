@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import structlog
 
 from peakclip.local.process import Child, ProcessError, ProcessSpec
 from peakclip.local.supervisor import Supervisor, run_to_end
@@ -78,6 +79,28 @@ async def test_what_is_killed_runs_again_at_once(supervisor: Supervisor, make: M
     await until(lambda: pid_of(supervisor, "sleeper") not in (first, None))
     assert time.monotonic() - before < 2
     assert not psutil.pid_exists(first)  # reaped, no zombie
+
+
+async def test_what_says_that_only_a_new_start_helps_is_started_anew_and_told_why(
+    supervisor: Supervisor, make: Make
+) -> None:
+    words = ["disk was full"]
+
+    async def sick() -> str | None:
+        return words.pop() if words else None
+
+    with structlog.testing.capture_logs() as lines:
+        supervisor.start(make("server", _SLEEP, sick=sick, sick_seconds=0.05))
+        first = pid_of(supervisor, "server")
+        await until(lambda: pid_of(supervisor, "server") not in (first, None))
+    assert [(one["event"], one.get("why")) for one in lines] == [
+        ("process_sick", "disk was full"),
+        ("process_ended", None),
+    ]
+    assert not psutil.pid_exists(first)
+    second = pid_of(supervisor, "server")
+    await asyncio.sleep(0.3)
+    assert pid_of(supervisor, "server") == second, "it has been healed"
 
 
 async def test_stop_ends_everything_the_last_one_first(make: Make) -> None:

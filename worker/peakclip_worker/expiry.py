@@ -16,10 +16,11 @@ import structlog
 
 from peakclip import topology
 from peakclip.errors import PeakclipError
-from peakclip.jetstream import JetStream
+from peakclip.jetstream import JetStream, OutMessage
 from peakclip.messages import ExpiryDue, decode_expiry, encode
 from peakclip.service import Service
 from peakclip.store import DATABASE_AWAY, DATABASE_UNFIT, query
+from peakclip_worker.relay import store_all
 
 log = structlog.get_logger()
 
@@ -76,17 +77,12 @@ class Sweep:
         self._cursor = cursor = await self._start()
         moved = 0
         while rows := await self._database.fetch(query("find_due_orders"), *cursor, BATCH):
-            await asyncio.gather(*(self._publish(row) for row in rows))
+            await store_all(self._js, [_due(row) for row in rows], patience_seconds=0)
             cursor = self._cursor = Cursor(rows[-1]["expires_at"], rows[-1]["order_id"])
             moved += len(rows)
         if moved:
             log.info("orders_due", orders=moved)
         return moved
-
-    async def _publish(self, row: Any) -> None:
-        """Its id keeps an order from being queued twice within the stream's window, whoever sweeps."""
-        due = ExpiryDue(row["order_id"], row["expires_at"])
-        await self._js.publish(topology.EXPIRY_SUBJECT, encode(due), message_id=f"{due.order_id}:due")
 
     async def _start(self) -> Cursor:
         queue = await self._js.consumer_state(topology.EXPIRY, topology.REAPER_POOL)
@@ -97,3 +93,9 @@ class Sweep:
             due = decode_expiry(newest.payload) if newest else None
             self._cursor = Cursor(due.expires_at, due.order_id) if due else BEGINNING
         return self._cursor
+
+
+def _due(row: Any) -> OutMessage:
+    """Its id keeps an order from being queued twice within the stream's window, whoever sweeps."""
+    due = ExpiryDue(row["order_id"], row["expires_at"])
+    return OutMessage(topology.EXPIRY_SUBJECT, encode(due), {"Nats-Msg-Id": f"{due.order_id}:due"})

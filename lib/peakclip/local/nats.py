@@ -15,9 +15,11 @@ import sysconfig
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
+from peakclip.errors import PeakclipError
 from peakclip.grants import permissions_conf
+from peakclip.jetstream import JetStream
 from peakclip.local.files import read_json, write_json, write_private
 from peakclip.local.ports import LOOPBACK, free_port
 from peakclip.local.process import ProcessError, ProcessSpec
@@ -27,7 +29,11 @@ from peakclip.roles import ROLES
 _MINIMUM: Final = (2, 15, 1)  # older ones lose what they acknowledged in two places although they sync always
 
 # The import lets the application read the server's own report: whether it really syncs every write.
+_SYSTEM: Final = "sys"  # who may ask the server for its own state
 _OWNER: Final = "peakclip"  # who may do everything, on servers of tests and benchmarks
+_SICK_ANSWER_SECONDS: Final = 5.0
+# What a stop and a start heal. A stream that could not be recovered, for one, it does not.
+_SICK: Final = ("write error", "JetStream not enabled")
 _CONFIG: Final = """\
 server_name: peakclip
 listen: "{host}:{port}"
@@ -36,7 +42,7 @@ jetstream {{ store_dir: {store}, sync_interval: always, max_file_store: 64GB, ma
 {permissions}
 accounts {{
   SYS {{
-    users: [{{user: sys, password: "{sys_password}"}}]
+    users: [{{user: {system}, password: "{system_password}"}}]
     exports: [{{service: "$SYS.REQ.SERVER.PING.JSZ"}}]
   }}
   APP {{
@@ -82,13 +88,15 @@ class NatsServer(Server):
         self._passwords = {user: passwords.get(user) or _new_password() for user in self._users}
         settings = {"port": self._port, "passwords": self._passwords}
         write_json(self._directory / "settings.json", settings)
+        self._passwords |= {_SYSTEM: _new_password()}
         text = _CONFIG.format(
             host=LOOPBACK,
             port=self._port,
             store=json.dumps(str(self._directory / "jetstream")),
-            sys_password=_new_password(),
+            system=_SYSTEM,
+            system_password=self._passwords[_SYSTEM],
             permissions=permissions_conf(ROLES.values()),
-            users="\n".join(map(_user, self._passwords.items())),
+            users="\n".join(_user(user, self._passwords[user]) for user in self._users),
         )
         write_private(self._directory / "nats.conf", text)
         self._spec = ProcessSpec(
@@ -97,6 +105,7 @@ class NatsServer(Server):
             env=minimal_env(),
             log=self._log,
             readiness=self._answers,
+            sick=self.sick,
             stop_signal=signal.SIGTERM,
         )
         return self
@@ -114,13 +123,43 @@ class NatsServer(Server):
             return False
         return b'"jetstream":true' in greeting
 
+    async def sick(self) -> str | None:
+        """Why only a new start helps. None: there is no need of one, or it does not answer in time.
+
+        After a write or a sync that failed, the server takes nothing more into that stream, and does not try again
+        when there is room, since nobody knows what is on the disk until it has been read once more.
+        """
+        try:
+            async with asyncio.timeout(_SICK_ANSWER_SECONDS):
+                return sickness(await self.health())
+        except (PeakclipError, TimeoutError):
+            return None
+
+    async def health(self, **options: bool) -> dict[str, Any]:
+        """What `/healthz` would say; by the system account, since its port for monitoring would ask for no password."""
+        async with await JetStream.connect(self.url_of(_SYSTEM), name="peakclip health") as js:
+            reply = await js.request("$SYS.REQ.SERVER.PING.HEALTHZ", json.dumps(options).encode())
+        health: dict[str, Any] = json.loads(reply.data)["data"]
+        return health
+
+
+def sickness(health: dict[str, Any]) -> str | None:
+    """What of the server's answer a new start would heal.
+
+    >>> sickness({"status": "ok"}), sickness({"error": "JetStream stream 'APP > INTAKE' could not be recovered"})
+    (None, None)
+    >>> sickness({"error": "JetStream stream 'APP > INTAKE' write error: no space left on device"})
+    "JetStream stream 'APP > INTAKE' write error: no space left on device"
+    """
+    error = str(health.get("error", ""))
+    return error if any(sign in error for sign in _SICK) else None
+
 
 def _new_password() -> str:
     return "p" + secrets.token_hex(16)  # a letter first: digits would be read as a number
 
 
-def _user(item: tuple[str, str]) -> str:
-    user, password = item
+def _user(user: str, password: str) -> str:
     bounds = f", permissions: $PERMISSIONS_{user.upper()}" if user in ROLES else ""
     return f'      {{user: {user}, password: "{password}"{bounds}}}'
 

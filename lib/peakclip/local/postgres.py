@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -30,6 +31,8 @@ from peakclip.local.programs import programs
 from peakclip.local.server import Server, minimal_env
 
 _USER: Final = "peakclip"
+# One of them is there whenever it serves, or will by itself.
+_RECOVERS_OR_SERVES: Final = ("startup", "walwriter")
 _ELSEWHERE: Final = Path("/var/lib/peakclip")  # for root with --data in a closed folder
 
 # Durability is written out although these are the defaults: the report says `durable` because of them.
@@ -60,6 +63,7 @@ class PostgresServer(Server):
         self._home = directory
         self._port = 0
         self._password = ""
+        self._looked_stuck = False
 
     @property
     def url(self) -> str:
@@ -105,6 +109,8 @@ class PostgresServer(Server):
             env=minimal_env(),
             log=self._log,
             readiness=self._answers,
+            sick=self.sick,
+            sick_seconds=10.0,
             before=lambda: _clear_stale_pid(data),
             account=self._account,
             stop_signal=signal.SIGINT,  # fast: rolls back what is open; SIGTERM would wait for clients
@@ -119,6 +125,15 @@ class PostgresServer(Server):
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
         return True
+
+    async def sick(self) -> str | None:
+        """Why only a new start helps: for the second time there is nobody who recovers or serves.
+
+        After a sync that failed it ends all its processes and recovers. If a sync fails in the midst of that, the
+        process that recovers ends, and PostgreSQL 18 neither begins again nor ends: it refuses everybody for ever.
+        """
+        seen, self._looked_stuck = self._looked_stuck, is_stuck(_titles(self._home / "data"))
+        return "nobody recovers it or writes its log" if seen and self._looked_stuck else None
 
     def _initdb(self, folder: Path, data: Path) -> None:
         password_file = data.parent / "password"
@@ -135,6 +150,23 @@ class PostgresServer(Server):
             password_file.unlink()
         if done.returncode != 0:
             raise ProcessError(f"PostgreSQL's initdb failed: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def is_stuck(titles: Sequence[str]) -> bool:
+    """By the titles of its processes, which are none while it starts or ends.
+
+    >>> is_stuck(["postgres: checkpointer", "postgres: io worker 0"]), is_stuck(["postgres: startup recovering 00"])
+    (True, False)
+    """
+    return bool(titles) and not any(name in title for title in titles for name in _RECOVERS_OR_SERVES)
+
+
+def _titles(data: Path) -> list[str]:
+    try:
+        server = psutil.Process(int((data / "postmaster.pid").read_text().split("\n", 1)[0]))
+        return [" ".join(child.cmdline()) for child in server.children()]
+    except (OSError, ValueError, psutil.Error):
+        return []
 
 
 def _run_as(account: Account, argv: list[str]) -> subprocess.CompletedProcess[str]:

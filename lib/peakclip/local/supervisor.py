@@ -1,4 +1,7 @@
-"""Keeps processes running: a crash is followed by a restart, a stop goes through them in reverse order."""
+"""Keeps processes running: a crash is followed by a restart, and so is the word of one that only that helps.
+
+A stop goes through them in reverse order.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +120,7 @@ class Supervisor:
         while True:
             if kept.child is not None:
                 started = time.monotonic()
-                code = await kept.child.exited()
+                code = await _end(kept.spec, kept.child)
                 ran = time.monotonic() - started
                 kept.child = None
                 kept.codes.append(code)
@@ -141,6 +144,24 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise ProcessError(f"{spec.name} is not ready ({', '.join(reasons)}). {spec.log_tail()}")
             await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _end(spec: ProcessSpec, child: Child) -> int:
+    """Waits until it has ended, or is sick and has been stopped: its exit code."""
+    watching = asyncio.create_task(_stop_when_sick(spec, child), name=f"watch {spec.name}")
+    try:
+        return await child.exited()
+    finally:
+        watching.cancel()
+
+
+async def _stop_when_sick(spec: ProcessSpec, child: Child) -> None:
+    while spec.sick is not None:
+        await asyncio.sleep(spec.sick_seconds)
+        if why := await spec.sick():
+            log.warning("process_sick", name=spec.name, why=why, then="it is started anew")
+            await child.stop()
+            return
 
 
 async def _reasons(kept: _Kept) -> list[str]:

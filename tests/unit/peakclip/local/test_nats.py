@@ -1,10 +1,10 @@
-"""Which nats-server may be trusted."""
+"""Which nats-server may be trusted, and which needs a new start."""
 
 from __future__ import annotations
 
 import pytest
 
-from peakclip.local.nats import check_version, parse_version
+from peakclip.local.nats import check_version, parse_version, sickness
 from peakclip.local.process import ProcessError
 
 
@@ -22,3 +22,22 @@ def test_an_old_server_is_refused_in_one_sentence(text: str) -> None:
 def test_a_server_without_a_version_is_refused() -> None:
     with pytest.raises(ProcessError, match="does not tell its version"):
         parse_version("hello")
+
+
+@pytest.mark.parametrize(
+    ("error", "sick"),
+    [
+        ("JetStream stream 'APP > INTAKE' write error: no space left on device", True),
+        ("JetStream not enabled", True),
+        ("JetStream stream 'APP > INTAKE' could not be recovered", False),
+        ("JetStream account 'APP' could not be resolved", False),
+    ],
+)
+def test_only_what_a_new_start_heals_calls_for_one(error: str, sick: bool) -> None:
+    assert sickness({"status": "unavailable", "status_code": 503, "error": error}) == (
+        error if sick else None
+    )
+
+
+def test_one_that_is_well_is_left_alone() -> None:
+    assert sickness({"status": "ok", "status_code": 200}) is None
