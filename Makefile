@@ -71,7 +71,7 @@ fmt: $(READY) ## format the code and repair what can be repaired
 
 .PHONY: bench
 bench: $(READY) ## accept and drain, side by side with other designs (minutes)
-	PYTHONPATH=. $(BIN)/python -m benchmarks $(ARGS)
+	PYTHONPATH=.:tests $(BIN)/python -m benchmarks $(ARGS)
 
 # How many random scenarios the sweep makes, and by how many processes. 100,000 take some ten minutes on two cores.
 RUNS ?= 100000

@@ -15,11 +15,13 @@ import structlog
 import uvloop
 
 from benchmarks import accept, drain, expiry, machine, profile_accept, results, tables
+from benchmarks.chaos import measure as chaos
 from benchmarks.options import QUICK, Options
 
 Measure = Callable[[Options, Callable[[str], None]], Coroutine[Any, Any, dict[str, Any]]]
 KINDS: Final[dict[str, Measure]] = {
     "accept": accept.measure,
+    "chaos": chaos.measure,
     "drain": drain.measure,
     "expiry": expiry.measure,
     "profile": profile_accept.measure,
@@ -39,7 +41,7 @@ KINDS: Final[dict[str, Measure]] = {
     "--results", "folder", type=click.Path(file_okay=False, path_type=Path), help="Where results are kept."
 )
 def main(kinds: tuple[str, ...], quick: bool, folder: Path | None, **chosen: Any) -> None:
-    """Measure KINDS (accept, drain, expiry, profile; all of them by default) and keep the results."""
+    """Measure KINDS (accept, chaos, drain, expiry, profile; all of them by default) and keep the results."""
     _quiet()
     options = dataclasses.replace(
         QUICK if quick else Options(), **{name: value for name, value in chosen.items() if value is not None}

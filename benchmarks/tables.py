@@ -113,6 +113,52 @@ def expiry_table(result: Result) -> str:
     return "\n".join(lines)
 
 
+_CHAOS = {
+    "postgres_restart": "PostgreSQL ends and is away",
+    "pg_backend_kill": "all its backends are terminated, twice a second",
+    "pool_exhaustion": "it has no connection left, for the workers neither",
+    "crash_recovery": "both workers are killed at once (from the blow itself)",
+    "repeated_kills": "one of the workers is killed, every second",
+    "nats_restart": "nats-server ends and is away (not in the public benchmark)",
+}
+
+
+def chaos_table(result: Result) -> str:
+    """The drain before, during and after each scenario, how long it took to come back, and the judges' words."""
+    options, judged = result["options"], result["judged"]
+    lines = [
+        f"R = {options['chaos_rate']:,.0f} orders/s, two workers, always a backlog, and four fifths of R accepted all "
+        f"the time. A harm lasts {options['chaos_fault_seconds']:g} s, the baseline before it "
+        f"{options['chaos_seconds']:g} s; afterwards is as long and begins {options['chaos_recovery_seconds']:g} s "
+        f"after what was away has answered. Medians of {_count(options['rounds'], 'round')}, in brackets the worst.",
+        "",
+        "| scenario | before/s | during/s | afterwards/s | afterwards / before | first commit after, s "
+        "| accepted during/s | goals (98 %, 2 s) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, found in result["scenarios"].items():
+        rates = [found[f"{phase}_per_second"]["median"] for phase in ("baseline", "during", "after")]
+        ratio, first, accepted = (
+            found[key] for key in ("ratio", "first_success_seconds", "accepted_during_per_second")
+        )
+        cells = [
+            f"`{name}`: {_CHAOS[name]}",
+            *(f"{rate:,.1f}" for rate in rates),
+            f"**{ratio['median']:.1%}** ({ratio['low']:.1%})",
+            "never" if first is None else f"**{first['median']:.2f}** ({first['high']:.2f})",
+            "" if accepted is None else f"{accepted['median']:,.0f}",
+            "reached" if found["reached"] else "missed",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    harms = f"{judged['lost']:,} were lost, {judged['duplicated']:,} doubled, {judged['oversold']:,} oversold"
+    lines += [
+        "",
+        f"Of {judged['accepted']:,} accepted orders {harms}, and {judged['undersold']:,} units undersold; the auditor "
+        f"and the checker of what customers were told have {_count(judged['findings'], 'finding')}.",
+    ]
+    return "\n".join(lines)
+
+
 def accept_figure(result: Result) -> str:
     bars = [_bar(f"{design.letter}  {design.words}", design, result) for design in ACCEPT]
     options = result["options"]
@@ -151,6 +197,7 @@ def tuned(result: Result) -> str:
 def summary(kind: str, result: Result) -> str:
     tables = {
         "accept": accept_table,
+        "chaos": chaos_table,
         "drain": drain_table,
         "expiry": expiry_table,
         "profile": profile_table,

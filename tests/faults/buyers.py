@@ -43,6 +43,7 @@ class Buyers:
         self.wrong: list[str] = []  # answers that break the contract, in words
         self.sent = self.repeats = self.retries = 0
         self.causes: Counter[str] = Counter()
+        self.answered: list[float] = []  # epoch seconds of each 202
         self.history = History(TENANT) if history is None else history
 
     async def wave(
@@ -79,6 +80,9 @@ class Buyers:
         await driver.run(None)
         self.retries += driver.retries
         self.causes += driver.causes
+        self.answered += (
+            driver.started_at + one.at for one in driver.answers if one is not None and one.status == 202
+        )
         answers: Counter[str] = Counter()
         pairs = list(zip(requests, driver.answers, strict=True))
         for job, (request, answer) in enumerate(pairs):
