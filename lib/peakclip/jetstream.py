@@ -91,6 +91,7 @@ class JetStream:
             # Without user and password: this goes to the log.
             at = nc.connected_url.netloc.rpartition("@")[2] if nc.connected_url else None
             log.info("nats_reconnected", server=at)
+            await nc.follow_again()
 
         async def disconnected() -> None:
             nc.forget_refusals()  # not after the next connection: by then it has been told of its own
@@ -292,8 +293,8 @@ class JetStream:
     ) -> Any:
         """Calls back with every message from `start_seq` on, in order and once, for ever.
 
-        The client reads gaps again, and goes on within some 3 s of a restart of the server. Raises RefusedError
-        while there is no such stream.
+        The client reads gaps again, and goes on at once when it is connected again. Raises RefusedError while there is
+        no such stream.
         """
         newest = start_seq - 1
 
