@@ -36,6 +36,7 @@ _ARRIVALS: Final = 0.8  # of R: what a scenario leaves undone does not grow from
 _BACKLOG_SECONDS: Final = 4.0  # at R, at the beginning of a scenario at least
 _PIECE_SECONDS: Final = 1.0  # of a wave of customers
 _CONNECTIONS: Final = 32
+_REST_SECONDS: Final = 300.0  # until all of the backlog is done
 
 
 async def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
@@ -114,7 +115,7 @@ class _Round(contextlib.AbstractAsyncContextManager["_Round"]):
     async def judged(self) -> dict[str, Any]:
         """At rest: the auditor's counts, and how many things the checker of histories found."""
         buyers, rate = self._buyers, self._options.chaos_rate
-        audit = await self.system.audit(buyers.accepted, rate)
+        audit = await self.system.audit(buyers.accepted, rate, _REST_SECONDS)
         found = await findings(self.system, buyers.history, rate)
         return {
             "accepted": len(buyers.accepted),
