@@ -63,7 +63,8 @@ def words(found: dict[str, Any]) -> str:
     return (
         f"{found['design']:17} {found['baseline_per_second']:7.1f}/s, {found['during_per_second']:7.1f}/s,"
         f" {found['after_per_second']:7.1f}/s afterwards: {found['ratio']:.2%}; first after"
-        f" {'for ever' if first is None else f'{first:.2f} s'}"
+        f" {'ever' if first is None else f'{first:.2f} s'}; R whole after {found['whole_seconds']} s, then"
+        f" {found['later_per_second']:7.1f}/s: {found['later_ratio']:.2%}"
     )
 
 
@@ -108,9 +109,29 @@ class _Round(contextlib.AbstractAsyncContextManager["_Round"]):
             await asyncio.sleep(options.chaos_recovery_seconds)
             settled = time.time()
             await asyncio.sleep(options.chaos_seconds)
+            whole = await self._whole_rate(over.back)
+            await asyncio.sleep(options.chaos_seconds)
+            later = time.time()
         ended = settled + options.chaos_seconds
-        phases = Phases(began, harmed, over.mended, over.back, settled, ended)
+        phases = Phases(began, harmed, over.mended, over.back, settled, ended, whole, later)
         return row(await self._commits(began), sorted(self._buyers.answered), phases)
+
+    async def _whole_rate(self, back: float) -> float | None:
+        """When R was in force again for good, by the controller's own word; epoch seconds."""
+        rate = self._options.chaos_rate
+
+        def whole() -> bool:
+            heard = self.system.statuses[-1]
+            return heard.at > back and heard.effective_per_second >= rate
+
+        try:
+            await until(whole, self._options.chaos_whole_seconds, pause=0.1)
+        except AssertionError:
+            return None
+        lowered = [
+            one.at for one in self.system.statuses if one.at > back and one.effective_per_second < rate
+        ]
+        return max(lowered, default=back)
 
     async def judged(self) -> dict[str, Any]:
         """At rest: the auditor's counts, and how many things the checker of histories found."""

@@ -24,6 +24,10 @@ class Phases:
     back: float  # it answered
     settled: float  # the beginning of "afterwards"
     ended: float
+    whole: (
+        float | None
+    )  # R is in force again, which the controller may have lowered; None: it was not in time
+    later: float  # the end of the last window, as long as "afterwards", which begins then
 
 
 def rate_in(moments: Sequence[float], begin: float, end: float) -> float:
@@ -62,12 +66,16 @@ def row(moments: Sequence[float], accepted: Sequence[float], phases: Phases) -> 
     both ascending."""
     baseline = rate_in(moments, phases.began, phases.harmed)
     after = rate_in(moments, phases.settled, phases.ended)
+    later = rate_in(moments, phases.later - (phases.ended - phases.settled), phases.later)
     first = first_success_seconds(moments, phases)
     return {
         "baseline_per_second": significant(baseline, 5),
         "during_per_second": significant(rate_in(moments, phases.harmed, phases.settled), 5),
         "after_per_second": significant(after, 5),
         "ratio": round(after / baseline, 4) if baseline else None,
+        "later_per_second": significant(later, 5),
+        "later_ratio": round(later / baseline, 4) if baseline else None,
+        "whole_seconds": None if phases.whole is None else round(max(0.0, phases.whole - phases.back), 1),
         "first_success_seconds": None if first is None else round(first, 3),
         "accepted_before_per_second": significant(rate_in(accepted, phases.began, phases.harmed), 5),
         "accepted_during_per_second": significant(rate_in(accepted, phases.harmed, phases.back), 5)
@@ -86,10 +94,11 @@ def summary(rounds: Sequence[Mapping[str, Any]], checks: Sequence[Mapping[str, A
         values = {key: [one[key] for one in mine if one[key] is not None] for key in keys}
         scenarios[name] = {key: spread(found).to_json() if found else None for key, found in values.items()}
         # One round without any success has no time that a median could be taken of.
-        scenarios[name]["reached"] = all(one["first_success_seconds"] is not None for one in mine) and (
-            scenarios[name]["ratio"]["median"] >= RATIO_GOAL
-            and scenarios[name]["first_success_seconds"]["median"] <= FIRST_SUCCESS_GOAL
+        first = all(one["first_success_seconds"] is not None for one in mine) and (
+            scenarios[name]["first_success_seconds"]["median"] <= FIRST_SUCCESS_GOAL
         )
+        for told, key in (("reached", "ratio"), ("reached_later", "later_ratio")):
+            scenarios[name][told] = first and scenarios[name][key]["median"] >= RATIO_GOAL
     return {
         "scenarios": scenarios,
         "judged": {

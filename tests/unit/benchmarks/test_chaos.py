@@ -10,7 +10,9 @@ from benchmarks import tables
 from benchmarks.chaos.rates import Phases, first_success_seconds, rate_in, row, summary
 from benchmarks.chaos.scenarios import SCENARIOS
 
-PHASES = Phases(began=0.0, harmed=10.0, mended=14.0, back=14.5, settled=16.0, ended=26.0)
+PHASES = Phases(
+    began=0.0, harmed=10.0, mended=14.0, back=14.5, settled=16.0, ended=22.0, whole=17.5, later=29.0
+)
 STEADY = [number / 100 for number in range(3_000)]
 
 
@@ -48,6 +50,9 @@ def test_a_row_tells_before_during_and_after() -> None:
         "during_per_second": pytest.approx(100 / 6, rel=0.02),
         "after_per_second": pytest.approx(100),
         "ratio": pytest.approx(1, abs=0.01),
+        "later_per_second": pytest.approx(100),
+        "later_ratio": pytest.approx(1, abs=0.01),
+        "whole_seconds": 3.0,
         "first_success_seconds": pytest.approx(0.5),
         "accepted_before_per_second": pytest.approx(100),
         "accepted_during_per_second": pytest.approx(350 / 4.5, rel=0.01),
@@ -84,8 +89,13 @@ def test_every_scenario_has_its_line() -> None:
     assert "Of 3,000 accepted orders 0 were lost" in page
 
 
+def test_a_rate_that_comes_back_later_is_said_to() -> None:
+    assert tables.summary("chaos", result(ratio=0.7)).count("| later |") == len(SCENARIOS)
+
+
 @pytest.mark.parametrize(
-    "changed", [{"ratio": 0.979}, {"first_success_seconds": 2.01}, {"first_success_seconds": None}]
+    "changed",
+    [{"ratio": 0.9, "later_ratio": 0.979}, {"first_success_seconds": 2.01}, {"first_success_seconds": None}],
 )
 def test_a_goal_that_is_missed_is_said_to_be(changed: dict[str, Any]) -> None:
     assert tables.summary("chaos", result(**changed)).count("| missed |") == len(SCENARIOS)
