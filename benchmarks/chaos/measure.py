@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from faults.buyers import Buyers
+from faults.buyers import Buyers, keep_buying
 from faults.judge import findings
 from faults.system import System, running
 from support import until
@@ -162,12 +162,8 @@ class _Round(contextlib.AbstractAsyncContextManager["_Round"]):
         over = asyncio.Event()
         rate = self._options.chaos_rate * _ARRIVALS
 
-        async def buy() -> None:
-            while not over.is_set():
-                orders = max(1, round(rate * _PIECE_SECONDS))
-                await self._buyers.wave(self._sale, orders, rate=rate, connections=_CONNECTIONS, again=0.0)
-
-        task = asyncio.create_task(buy(), name="buying")
+        buying = keep_buying(self._buyers, self._sale, over, rate, _PIECE_SECONDS, again=0.0)
+        task = asyncio.create_task(buying, name="buying")
         try:
             yield
         finally:
