@@ -26,7 +26,7 @@ class Options:
     expiry_seconds: float = 4.0  # of each load in each round
     expiry_load_rate: float = 1_000.0  # orders per second, open loop
     expiry_connections: int = 64
-    chaos_rate: float = 100.0  # R: orders per second
+    chaos_rate: float = 50.0  # R: orders per second
     chaos_seconds: float = 6.0  # of the baseline, and of what comes afterwards
     chaos_whole_seconds: float = 100.0  # that R may take to be in force again
     chaos_fault_seconds: float = 5.0

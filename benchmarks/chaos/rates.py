@@ -11,6 +11,7 @@ from benchmarks.stats import significant, spread
 
 RATIO_GOAL: Final = 0.98  # of the baseline, afterwards
 FIRST_SUCCESS_GOAL: Final = 2.0  # seconds
+_SHORTEST_SECONDS: Final = 0.1  # what is over earlier has no rate meanwhile
 _HARMS: Final = ("lost", "duplicated", "oversold", "undersold", "findings")
 
 
@@ -79,7 +80,7 @@ def row(moments: Sequence[float], accepted: Sequence[float], phases: Phases) -> 
         "first_success_seconds": None if first is None else round(first, 3),
         "accepted_before_per_second": significant(rate_in(accepted, phases.began, phases.harmed), 5),
         "accepted_during_per_second": significant(rate_in(accepted, phases.harmed, phases.back), 5)
-        if phases.back > phases.harmed
+        if phases.back - phases.harmed >= _SHORTEST_SECONDS
         else None,
         "harmed_seconds": round(phases.back - phases.harmed, 2),
     }

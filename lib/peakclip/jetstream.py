@@ -4,6 +4,7 @@ What a caller may rely on:
 
 * a write either returns a `PubAck` (it is stored), raises `RefusedError` or `UnavailableError` (it is not), or
   raises `OutcomeUnknownError` (nobody knows: write the same thing with the same identity again);
+* a request whose connection is lost ends at once: its outcome is unknown, or it was never sent;
 * nothing is buffered while disconnected, so a write that failed is not sent behind the caller's back later;
 * the connection comes back for ever, and `PullConsumer.fetch` survives the restart of the server;
 * a fetch that is cancelled loses no message: what arrives late is handed out by the next fetch;
@@ -95,6 +96,7 @@ class JetStream:
 
         async def disconnected() -> None:
             nc.forget_refusals()  # not after the next connection: by then it has been told of its own
+            nc.give_up_waiting()
             if not self._closing:
                 log.warning("nats_disconnected")
 

@@ -1,5 +1,5 @@
-"""The client of NATS with defects repaired: two of its `flush`; a request for what is forbidden waits in vain; who
-follows a stream notices by silence only that the server has forgotten it."""
+"""The client of NATS with defects repaired: two of its `flush`; a request for what is forbidden waits in vain, and so
+does one whose connection is lost; who follows a stream notices by silence only that the server has forgotten it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
 from nats.js import JetStreamContext
 
 from peakclip.errors import ForbiddenError
@@ -57,6 +58,14 @@ class RepairedClient(Client):
 
     def jetstream(self, **options: Any) -> JetStreamContext:
         return _Context(self, **options)
+
+    def give_up_waiting(self) -> None:
+        """The connection is lost, and with it every answer that is under way: whoever waits for one hears of it now and
+        not when their time is up, which may be long after the server is back."""
+        for waiting in list(self._resp_map.values()):
+            if not waiting.done():
+                waiting.set_exception(ConnectionClosedError())
+                waiting.exception()  # nobody waits for one that was never sent, and nobody needs to be told
 
     async def follow_again(self) -> None:
         """After a reconnect: makes the consumers of all who follow anew, each from the message after its last one.

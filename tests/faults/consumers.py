@@ -61,11 +61,11 @@ class Consumers:
             "board": self._board,
         }
 
-    async def after(self, how: str, back: float) -> Restart:
-        """Watches until all have gone on. `back`: epoch seconds."""
+    async def after(self, how: str, back: float, patience_seconds: float = SILENT_SECONDS) -> Restart:
+        """Watches until all have gone on, or for so long. `back`: epoch seconds."""
         found = Restart(how, dict.fromkeys(self._looks))
         self._first.clear()
-        while found.silent and time.time() - back < SILENT_SECONDS:
+        while found.silent and time.time() - back < patience_seconds:
             names = found.silent
             seen = await asyncio.gather(*(self._look(name, back) for name in names))
             now = time.time()

@@ -146,16 +146,6 @@ def deaf_pull() -> None:
     PullConsumer._pull = patient  # type: ignore[method-assign]
 
 
-def late_follower() -> None:
-    """Who follows a stream looks for heartbeats only, as the client does by itself."""
-    from peakclip.nats_client import RepairedClient
-
-    async def later(_: Any) -> None:
-        return
-
-    RepairedClient.follow_again = later  # type: ignore[method-assign]
-
-
 async def no_judge(database: Any) -> None:
     """In the database: an order is sold whatever is left, and nothing else there objects."""
     text: str = await database.fetchval("select pg_get_functiondef('drain_seckill'::regproc)")
@@ -179,5 +169,4 @@ SABOTAGES: Final[Mapping[str, tuple[str, Callable[[], None]]]] = {
     "ack-first": ("worker", ack_first),
     "no-letter": ("worker", no_letter),
     "deaf-pull": ("relay", deaf_pull),
-    "late-follower": ("api", late_follower),
 }
