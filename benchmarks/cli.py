@@ -34,6 +34,9 @@ KINDS: Final[dict[str, Measure]] = {
     "--quick", is_flag=True, help="Tiny sizes: shows that everything runs, says nothing about speed."
 )
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of each design (5).")
+@click.option(
+    "--chaos-rounds", type=click.IntRange(1), help="Rounds of all chaos scenarios, four minutes each (3)."
+)
 @click.option("--seconds", type=click.FloatRange(0.1), help="Of each accept design in each round (3).")
 @click.option("--processes", type=click.IntRange(1), help="API processes of each design (2).")
 @click.option("--connections", type=click.IntRange(1), help="Clients (256).")

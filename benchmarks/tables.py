@@ -132,7 +132,7 @@ def chaos_table(result: Result) -> str:
         f"{options['chaos_seconds']:g} s; afterwards is as long and begins {options['chaos_recovery_seconds']:g} s "
         "after what was away has answered. The controller lowers R when a database fails its workers, and raises it by "
         "a twentieth in five seconds: later is when R is in force again. Medians of "
-        f"{_count(options['rounds'], 'round')}, in brackets the worst.",
+        f"{_count(options['chaos_rounds'], 'round')}, in brackets the worst.",
         "",
         "| scenario | before/s | during/s | accepted during/s | first commit after, s | afterwards / before "
         "| R in force after, s | later / before | goals (98 %, 2 s) |",

@@ -45,7 +45,7 @@ async def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any
     rounds: list[dict[str, Any]] = []
     checks: list[dict[str, Any]] = []
     names = list(SCENARIOS)
-    for number in range(1, options.rounds + 1):
+    for number in range(1, options.chaos_rounds + 1):
         async with _Round(options, number) as one:
             about = about or await machine.describe_servers(one.system.database, one.folder)
             for name in names:

@@ -75,7 +75,7 @@ def result(**changed: Any) -> dict[str, Any]:
         {"accepted": 1_000, "lost": 0, "duplicated": 0, "oversold": 0, "undersold": 0, "findings": 0}
     ] * 3
     options = {
-        "rounds": 3, "chaos_rate": 300.0, "chaos_seconds": 10.0, "chaos_fault_seconds": 4.0,
+        "chaos_rounds": 3, "chaos_rate": 300.0, "chaos_seconds": 10.0, "chaos_fault_seconds": 4.0,
         "chaos_recovery_seconds": 1.5,
     }  # fmt: skip
     return {"options": options, **summary(rounds, checks)}
