@@ -6,7 +6,6 @@ import asyncio
 import time
 
 import pytest
-from nats.aio.msg import Msg
 from pools import take
 from support import until
 
@@ -268,24 +267,6 @@ async def test_what_is_missing_is_refused_with_its_code(js: JetStream) -> None:
         assert refused.value.code == STREAM_NOT_FOUND
     with pytest.raises(RefusedError):
         await js.consumer_state(topology.SECKILL, "nobody")
-
-
-async def test_a_request_ends_with_its_connection(js: JetStream, nats_server: NatsServer) -> None:
-    """Nobody will answer it, and its time would be up long after the server is back."""
-    heard = asyncio.Event()
-
-    async def never_answer(_: Msg) -> None:
-        heard.set()
-
-    await js.subscribe_core("nobody.answers", never_answer)
-    asked = asyncio.create_task(js.request("nobody.answers", b"", timeout_seconds=600))
-    await heard.wait()
-    await nats_server.kill()
-    with pytest.raises(OutcomeUnknownError):
-        await asyncio.wait_for(asked, 30)
-    await nats_server.start()
-    await until(lambda: js.connected)
-    assert (await js.stream_state(topology.SECKILL)).messages == 0
 
 
 async def test_a_follower_sees_every_message_once_and_in_order_across_restarts(
