@@ -114,7 +114,8 @@ class _Round(contextlib.AbstractAsyncContextManager["_Round"]):
             later = time.time()
         ended = settled + options.chaos_seconds
         phases = Phases(began, harmed, over.mended, over.back, settled, ended, whole, later)
-        return row(await self._commits(began), sorted(self._buyers.answered), phases)
+        successes = await self._commits(over.mended, started_since=over.mended if over.workers_died else 0.0)
+        return row(await self._commits(began - 1.0), sorted(self._buyers.answered), phases, successes)
 
     async def _whole_rate(self, back: float) -> float | None:
         """When R was in force again for good, by the controller's own word; epoch seconds."""
@@ -170,9 +171,10 @@ class _Round(contextlib.AbstractAsyncContextManager["_Round"]):
             over.set()
             await task
 
-    async def _commits(self, since: float) -> Sequence[float]:
+    async def _commits(self, since: float, started_since: float = 0.0) -> Sequence[float]:
         rows = await self.system.database.fetch(
             "select extract(epoch from committed_at)::float8 as at from orders"
-            " where committed_at >= to_timestamp($1) order by 1", since - 1.0,
+            " where committed_at >= to_timestamp($1) and started_at >= to_timestamp($2) order by 1",
+            since, started_since,
         )  # fmt: skip
         return [one["at"] for one in rows]

@@ -62,13 +62,15 @@ def first_success_seconds(moments: Sequence[float], phases: Phases) -> float | N
     return None if place == len(moments) else max(0.0, moments[place] - phases.back)
 
 
-def row(moments: Sequence[float], accepted: Sequence[float], phases: Phases) -> dict[str, Any]:
+def row(
+    moments: Sequence[float], accepted: Sequence[float], phases: Phases, successes: Sequence[float]
+) -> dict[str, Any]:
     """What is kept of one scenario of one round: of the drain by `moments` of commits, of accepting by those of 202s;
-    both ascending."""
+    `successes`: commits that the dead have no part in. All ascending."""
     baseline = rate_in(moments, phases.began, phases.harmed)
     after = rate_in(moments, phases.settled, phases.ended)
     later = rate_in(moments, phases.later - (phases.ended - phases.settled), phases.later)
-    first = first_success_seconds(moments, phases)
+    first = first_success_seconds(successes, phases)
     return {
         "baseline_per_second": significant(baseline, 5),
         "during_per_second": significant(rate_in(moments, phases.harmed, phases.settled), 5),

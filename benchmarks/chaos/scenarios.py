@@ -84,6 +84,7 @@ class Over:
 
     mended: float
     back: float
+    workers_died: bool = False  # what they had sent may still be committed, and is no success of others
 
 
 async def postgres_restart(ground: Ground) -> Over:
@@ -115,7 +116,7 @@ async def crash_recovery(ground: Ground) -> Over:
     """All workers at once. Nothing that they need was ever away: measured from the blow itself."""
     for pid in ground.workers():
         ground.kill(pid)
-    return _now()
+    return _now(workers_died=True)
 
 
 async def repeated_kills(ground: Ground) -> Over:
@@ -126,7 +127,7 @@ async def repeated_kills(ground: Ground) -> Over:
         await asyncio.sleep(_KILLS_PAUSE)
     for pid in ground.workers()[:1]:
         ground.kill(pid)
-    return _now()
+    return _now(workers_died=True)
 
 
 SCENARIOS: Final[dict[str, Callable[[Ground], Awaitable[Over]]]] = {
@@ -177,6 +178,6 @@ async def _broker_answers(system: System) -> bool:
         return False
 
 
-def _now() -> Over:
+def _now(workers_died: bool = False) -> Over:
     now = time.time()
-    return Over(now, now)
+    return Over(now, now, workers_died)

@@ -44,7 +44,7 @@ def test_the_first_success_is_after_the_harm_was_over() -> None:
 
 
 def test_a_row_tells_before_during_and_after() -> None:
-    found = row(without(10, 15), without(11, 12), PHASES)
+    found = row(without(10, 15), without(11, 12), PHASES, STEADY[1_500:])
     assert found == {
         "baseline_per_second": pytest.approx(100, rel=0.01),
         "during_per_second": pytest.approx(100 / 6, rel=0.02),
@@ -62,12 +62,12 @@ def test_a_row_tells_before_during_and_after() -> None:
 
 def test_what_is_over_at_once_has_no_rate_meanwhile() -> None:
     at_once = dataclasses.replace(PHASES, mended=10.0, back=10.0)
-    assert row(STEADY, STEADY, at_once)["accepted_during_per_second"] is None
+    assert row(STEADY, STEADY, at_once, STEADY)["accepted_during_per_second"] is None
 
 
 def result(**changed: Any) -> dict[str, Any]:
     rounds = [
-        {"round": number, "design": name, **row(without(10, 15), STEADY, PHASES), **changed}
+        {"round": number, "design": name, **row(without(10, 15), STEADY, PHASES, STEADY[1_500:]), **changed}
         for number in (1, 2, 3)
         for name in SCENARIOS
     ]
