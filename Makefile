@@ -73,7 +73,7 @@ fmt: $(READY) ## format the code and repair what can be repaired
 bench: $(READY) ## accept and drain, side by side with other designs (minutes)
 	PYTHONPATH=.:tests $(BIN)/python -m benchmarks $(ARGS)
 
-# How many restarts of nats-server in a row. 300 take some seven minutes.
+# How many restarts of nats-server in a row. 300 take some ten minutes.
 COUNT ?= 300
 .PHONY: restarts
 restarts: $(READY) ## restart nats-server under load, again and again, and see that everybody goes on (COUNT=20)

@@ -59,14 +59,6 @@ class RepairedClient(Client):
     def jetstream(self, **options: Any) -> JetStreamContext:
         return _Context(self, **options)
 
-    def give_up_waiting(self) -> None:
-        """The connection is lost, and with it every answer that is under way: whoever waits for one hears of it now and
-        not when their time is up, which may be long after the server is back."""
-        for waiting in list(self._resp_map.values()):
-            if not waiting.done():
-                waiting.set_exception(ConnectionClosedError())
-                waiting.exception()  # nobody waits for one that was never sent, and nobody needs to be told
-
     async def follow_again(self) -> None:
         """After a reconnect: makes the consumers of all who follow anew, each from the message after its last one.
 
@@ -85,10 +77,18 @@ class RepairedClient(Client):
             raise ForbiddenError("subscribe to", self._deaf, self._user)
         return await super().request(subject, *arguments, **options)
 
-    def forget_refusals(self) -> None:
-        """The next connection may be allowed what this one was not."""
+    def lost(self) -> None:
+        """The next connection may be allowed what this one was not.
+
+        Every answer that is under way is lost, too: whoever waits for one hears of it now and not when their time is
+        up, which may be long after the server is back.
+        """
         self.refusals.clear()
         self._deaf = None
+        for waiting in list(self._resp_map.values()):
+            if not waiting.done():
+                waiting.set_exception(ConnectionClosedError())
+                waiting.exception()  # nobody waits for one that was never sent, and nobody needs to be told
 
     async def publish(self, subject: str, payload: bytes = b"", reply: str = "", headers: Any = None) -> None:
         """Of a request the client tells nobody which future waits for which subject; both pass here."""

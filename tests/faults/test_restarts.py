@@ -1,6 +1,6 @@
 """nats-server restarts again and again under load: everybody goes on by themselves, and soon.
 
-PEAKCLIP_RESTARTS=N     restarts in a row (4); `make restarts` does 300, some seven minutes
+PEAKCLIP_RESTARTS=N     restarts in a row (4); `make restarts` does 300, some ten minutes
 
 The bound is two heartbeats: the idle heartbeat that is asked of an ordered consumer (`peakclip.jetstream`, 1 s), by
 which a client learns that its consumer is gone. A pull has none; it ends after as long (`peakclip_worker.consumer`).
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import statistics
@@ -96,10 +97,11 @@ async def test_everybody_goes_on_after_every_restart(data: Path, chance: random.
             try:
                 for number in range(RESTARTS):
                     restarts.append(await scene.restart(kill=number % 2 == 0))
+                    say(number + 1, restarts[-1])
                     assert not restarts[-1].silent, restarts[-1]
             finally:
                 over.set()
-        tell(restarts)
+                tell(restarts)
         await system.until_ready(READY_SECONDS)
         holds(await system.audit(buyers.accepted, RATE, wait_seconds=180))
         assert not await findings(system, buyers.history, RATE)
@@ -126,12 +128,19 @@ def stalled(restarts: Sequence[Restart]) -> list[tuple[int, dict[str, float]]]:
     return [(number, names) for number, names in found if names]
 
 
+def say(number: int, one: Restart) -> None:
+    """The slowest of all, so that a long run that is ended says how far it came."""
+    name, seconds = max(one.seconds.items(), key=lambda item: math.inf if item[1] is None else item[1])
+    took = "silent" if seconds is None else f"{seconds:.2f} s"
+    print(f"  {number:3} {one.how}: {name} last, {took}", flush=True)
+
+
 def tell(restarts: Sequence[Restart]) -> None:
-    late = max(one.late_seconds for one in restarts)
+    late = max((one.late_seconds for one in restarts), default=0.0)
     print(
         f"{len(restarts)} restarts; who watched was {late:.2f} s late at worst. Seconds until each went on:"
     )
-    for name in restarts[0].seconds:
+    for name in restarts[0].seconds if restarts else ():
         took = [one.seconds[name] for one in restarts]
         heard = [one for one in took if one is not None]
         if heard:
