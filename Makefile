@@ -71,7 +71,13 @@ fmt: $(READY) ## format the code and repair what can be repaired
 
 .PHONY: bench
 bench: $(READY) ## accept and drain, side by side with other designs (minutes)
-	PYTHONPATH=. $(BIN)/python -m benchmarks $(ARGS)
+	PYTHONPATH=.:tests $(BIN)/python -m benchmarks $(ARGS)
+
+# How many restarts of nats-server in a row. 300 take some ten minutes.
+COUNT ?= 300
+.PHONY: restarts
+restarts: $(READY) ## restart nats-server under load, again and again, and see that everybody goes on (COUNT=20)
+	PEAKCLIP_RESTARTS=$(COUNT) $(BIN)/pytest --capture=no tests/faults/test_restarts.py -k every_restart $(ARGS)
 
 # How many random scenarios the sweep makes, and by how many processes. 100,000 take some ten minutes on two cores.
 RUNS ?= 100000

@@ -15,11 +15,13 @@ import structlog
 import uvloop
 
 from benchmarks import accept, drain, expiry, machine, profile_accept, results, tables
+from benchmarks.chaos import measure as chaos
 from benchmarks.options import QUICK, Options
 
 Measure = Callable[[Options, Callable[[str], None]], Coroutine[Any, Any, dict[str, Any]]]
 KINDS: Final[dict[str, Measure]] = {
     "accept": accept.measure,
+    "chaos": chaos.measure,
     "drain": drain.measure,
     "expiry": expiry.measure,
     "profile": profile_accept.measure,
@@ -32,6 +34,9 @@ KINDS: Final[dict[str, Measure]] = {
     "--quick", is_flag=True, help="Tiny sizes: shows that everything runs, says nothing about speed."
 )
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of each design (5).")
+@click.option(
+    "--chaos-rounds", type=click.IntRange(1), help="Rounds of all chaos scenarios, four minutes each (3)."
+)
 @click.option("--seconds", type=click.FloatRange(0.1), help="Of each accept design in each round (3).")
 @click.option("--processes", type=click.IntRange(1), help="API processes of each design (2).")
 @click.option("--connections", type=click.IntRange(1), help="Clients (256).")
@@ -39,7 +44,7 @@ KINDS: Final[dict[str, Measure]] = {
     "--results", "folder", type=click.Path(file_okay=False, path_type=Path), help="Where results are kept."
 )
 def main(kinds: tuple[str, ...], quick: bool, folder: Path | None, **chosen: Any) -> None:
-    """Measure KINDS (accept, drain, expiry, profile; all of them by default) and keep the results."""
+    """Measure KINDS (accept, chaos, drain, expiry, profile; all of them by default) and keep the results."""
     _quiet()
     options = dataclasses.replace(
         QUICK if quick else Options(), **{name: value for name, value in chosen.items() if value is not None}

@@ -26,6 +26,12 @@ class Options:
     expiry_seconds: float = 4.0  # of each load in each round
     expiry_load_rate: float = 1_000.0  # orders per second, open loop
     expiry_connections: int = 64
+    chaos_rounds: int = 3
+    chaos_rate: float = 50.0  # R: orders per second
+    chaos_seconds: float = 6.0  # of the baseline, and of what comes afterwards
+    chaos_whole_seconds: float = 100.0  # that R may take to be in force again
+    chaos_fault_seconds: float = 5.0
+    chaos_recovery_seconds: float = 2.0  # between the return of what was away and "afterwards"
 
 
 QUICK = Options(
@@ -46,4 +52,10 @@ QUICK = Options(
     expiry_seconds=0.3,
     expiry_load_rate=200.0,
     expiry_connections=8,
+    chaos_rounds=1,
+    chaos_rate=100.0,
+    chaos_seconds=0.5,
+    chaos_fault_seconds=0.5,
+    chaos_recovery_seconds=1.0,
+    chaos_whole_seconds=0.5,
 )

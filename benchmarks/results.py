@@ -18,6 +18,7 @@ _HEADINGS: Final = {
     "accept": "Accepting",
     "drain": "Draining",
     "expiry": "Expiry beside accepting",
+    "chaos": "When something is away",
     "profile": "Where the time of an accept goes",
 }
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"

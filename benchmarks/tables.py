@@ -113,6 +113,60 @@ def expiry_table(result: Result) -> str:
     return "\n".join(lines)
 
 
+_CHAOS = {
+    "postgres_restart": "PostgreSQL ends and is away",
+    "pg_backend_kill": "all its backends are terminated, twice a second",
+    "pool_exhaustion": "it has no connection left, for the workers neither",
+    "crash_recovery": "both workers are killed at once (from the blow itself)",
+    "repeated_kills": "one of the workers is killed, every second",
+    "nats_restart": "nats-server ends and is away (not in the public benchmark)",
+}
+
+
+def chaos_table(result: Result) -> str:
+    """The drain before, during and after each scenario, how long it took to come back, and the judges' words."""
+    options, judged = result["options"], result["judged"]
+    lines = [
+        f"R = {options['chaos_rate']:,.0f} orders/s, two workers, always a backlog, and four fifths of R accepted all "
+        f"the time. A harm lasts {options['chaos_fault_seconds']:g} s, the baseline before it "
+        f"{options['chaos_seconds']:g} s; afterwards is as long and begins {options['chaos_recovery_seconds']:g} s "
+        "after what was away has answered. The controller lowers R when a database fails its workers, and raises it by "
+        "a twentieth in five seconds: later is when R is in force again. Medians of "
+        f"{_count(options['chaos_rounds'], 'round')}, in brackets the worst.",
+        "",
+        "| scenario | before/s | during/s | accepted during/s | first commit after, s | afterwards / before "
+        "| R in force after, s | later / before | goals (98 %, 2 s) |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, found in result["scenarios"].items():
+        before, during = (found[f"{phase}_per_second"]["median"] for phase in ("baseline", "during"))
+        accepted = found["accepted_during_per_second"]
+        cells = [
+            f"`{name}`: {_CHAOS[name]}",
+            f"{before:,.1f}",
+            f"{during:,.1f}",
+            "" if accepted is None else f"{accepted['median']:,.0f}",
+            _worst(found["first_success_seconds"], "{:.2f}", "high"),
+            _worst(found["ratio"], "{:.1%}", "low"),
+            _worst(found["whole_seconds"], "{:.0f}", "high"),
+            _worst(found["later_ratio"], "{:.1%}", "low"),
+            "reached" if found["reached"] else "later" if found["reached_later"] else "missed",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    harms = f"{judged['lost']:,} were lost, {judged['duplicated']:,} doubled, {judged['oversold']:,} oversold"
+    lines += [
+        "",
+        f"Of {judged['accepted']:,} accepted orders {harms}, and {judged['undersold']:,} units undersold; the auditor "
+        f"and the checker of what customers were told have {_count(judged['findings'], 'finding')}.",
+    ]
+    return "\n".join(lines)
+
+
+def _worst(found: Mapping[str, float] | None, form: str, end: str) -> str:
+    """The median and, in brackets, the worst."""
+    return "never" if found is None else f"**{form.format(found['median'])}** ({form.format(found[end])})"
+
+
 def accept_figure(result: Result) -> str:
     bars = [_bar(f"{design.letter}  {design.words}", design, result) for design in ACCEPT]
     options = result["options"]
@@ -151,6 +205,7 @@ def tuned(result: Result) -> str:
 def summary(kind: str, result: Result) -> str:
     tables = {
         "accept": accept_table,
+        "chaos": chaos_table,
         "drain": drain_table,
         "expiry": expiry_table,
         "profile": profile_table,

@@ -28,7 +28,9 @@ log = structlog.get_logger()
 POLL_SECONDS: Final = 0.5
 DEMAND_SECONDS: Final = 5.0  # without a question for this long, the queue is asked less often
 IDLE_POLL_SECONDS: Final = 5.0
-LONGEST_LAG_SECONDS: Final = 4.0  # after a restart of NATS the log is followed again within 3 s
+LONGEST_LAG_SECONDS: Final = (
+    4.0  # the client's own way back to the log, should all others fail, takes up to 4 s
+)
 
 
 class Entry(msgspec.Struct, gc=False):

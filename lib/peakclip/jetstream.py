@@ -4,7 +4,7 @@ What a caller may rely on:
 
 * a write either returns a `PubAck` (it is stored), raises `RefusedError` or `UnavailableError` (it is not), or
   raises `OutcomeUnknownError` (nobody knows: write the same thing with the same identity again);
-* nothing is buffered while disconnected, so a write that failed is not sent behind the caller's back later;
+* nothing is buffered or waited for while disconnected: a write that failed is not sent later behind anybody's back;
 * the connection comes back for ever, and `PullConsumer.fetch` survives the restart of the server;
 * a fetch that is cancelled loses no message: what arrives late is handed out by the next fetch;
 * what the server does not allow raises `ForbiddenError` (a `RefusedError`) at once, or, where nobody waits, is logged;
@@ -91,9 +91,10 @@ class JetStream:
             # Without user and password: this goes to the log.
             at = nc.connected_url.netloc.rpartition("@")[2] if nc.connected_url else None
             log.info("nats_reconnected", server=at)
+            await nc.follow_again()
 
         async def disconnected() -> None:
-            nc.forget_refusals()  # not after the next connection: by then it has been told of its own
+            nc.lost()  # not after the next connection: by then it has been told of its own refusals
             if not self._closing:
                 log.warning("nats_disconnected")
 
@@ -292,8 +293,7 @@ class JetStream:
     ) -> Any:
         """Calls back with every message from `start_seq` on, in order and once, for ever.
 
-        The client reads gaps again, and goes on within some 3 s of a restart of the server. Raises RefusedError
-        while there is no such stream.
+        Gaps are read again, and it goes on as soon as it is connected again. RefusedError: there is no such stream.
         """
         newest = start_seq - 1
 

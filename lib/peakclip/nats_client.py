@@ -1,4 +1,5 @@
-"""The client of NATS with defects repaired: two of its `flush`; and a request for what is forbidden waits in vain."""
+"""The client of NATS with defects repaired: two of its `flush`; a request for what is forbidden waits in vain, and so
+does one whose connection is lost; who follows a stream notices by silence only that the server has forgotten it."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from typing import Any, Final
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
+from nats.js import JetStreamContext
 
 from peakclip.errors import ForbiddenError
 
@@ -18,6 +21,23 @@ log = structlog.get_logger()
 _VIOLATION: Final = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
 
 _REMEMBERED: Final = 1000  # refused subjects
+
+
+class _Context(JetStreamContext):
+    """As the client's, but remembers who follows a stream in order."""
+
+    def __init__(self, client: RepairedClient, **options: Any) -> None:
+        super().__init__(client, **options)
+        self._followed = client.followed
+
+    async def subscribe(self, *arguments: Any, **options: Any) -> Any:
+        subscription = await super().subscribe(*arguments, **options)
+        if options.get("ordered_consumer"):
+            state: Any = subscription._sub._jsi
+            # One that is made anew before its first message would begin at 1.
+            state._sseq = max(state._sseq, (options["config"].opt_start_seq or 1) - 1)
+            self._followed.append(subscription)
+        return subscription
 
 
 class RepairedClient(Client):
@@ -33,7 +53,23 @@ class RepairedClient(Client):
         # Subjects of requests without an answer, by their place in `_resp_map`.
         self._asked: dict[str, str] = {}
         self._deaf: str | None = None  # this connection may not hear its answers: on this subject
+        self.followed: list[Any] = []  # ordered subscriptions
         self.refusals: dict[str, ForbiddenError] = {}  # since it last connected, by subject in lower case
+
+    def jetstream(self, **options: Any) -> JetStreamContext:
+        return _Context(self, **options)
+
+    async def follow_again(self) -> None:
+        """After a reconnect: makes the consumers of all who follow anew, each from the message after its last one.
+
+        A server that restarts has forgotten them. The client looks every two heartbeats whether one came, so it would
+        notice two to four of them later.
+        """
+        self.followed[:] = [one for one in self.followed if not one._closed]
+        for subscription in self.followed:
+            state = subscription._sub._jsi
+            await state.reset_ordered_consumer(state._sseq + 1)
+            state._active = True  # or it is made once more when the client looks the next time
 
     async def request(self, subject: str, *arguments: Any, **options: Any) -> Msg:
         if self._deaf is not None:
@@ -41,10 +77,18 @@ class RepairedClient(Client):
             raise ForbiddenError("subscribe to", self._deaf, self._user)
         return await super().request(subject, *arguments, **options)
 
-    def forget_refusals(self) -> None:
-        """The next connection may be allowed what this one was not."""
+    def lost(self) -> None:
+        """The next connection may be allowed what this one was not.
+
+        Every answer that is under way is lost, too: whoever waits for one hears of it now and not when their time is
+        up, which may be long after the server is back.
+        """
         self.refusals.clear()
         self._deaf = None
+        for waiting in list(self._resp_map.values()):
+            if not waiting.done():
+                waiting.set_exception(ConnectionClosedError())
+                waiting.exception()  # nobody waits for one that was never sent, and nobody needs to be told
 
     async def publish(self, subject: str, payload: bytes = b"", reply: str = "", headers: Any = None) -> None:
         """Of a request the client tells nobody which future waits for which subject; both pass here."""

@@ -24,6 +24,7 @@ class InMessage:
     """A message pulled from a consumer. Exactly one of `ack`, `nak`, `term` ends it."""
 
     __slots__ = (
+        "_generation",
         "_js",
         "_msg",
         "delivered",
@@ -38,6 +39,7 @@ class InMessage:
     def __init__(self, js: JetStream, msg: Msg) -> None:
         self._js = js
         self._msg = msg
+        self._generation = js.generation
         self.subject = msg.subject
         self.payload = msg.data
         self.headers: Mapping[str, str] = msg.headers or {}
@@ -48,6 +50,11 @@ class InMessage:
         self.seq = int(tokens[3])
         self.stored_at = int(tokens[5]) / 1e9
         self.num_pending = int(tokens[6])
+
+    @property
+    def came_before(self) -> bool:
+        """Over a connection that was lost since."""
+        return self._js.generation != self._generation
 
     async def ack(self) -> None:
         """Returns when the server has the acknowledgement. Raises OutcomeUnknownError or UnavailableError."""
@@ -81,6 +88,17 @@ async def ack_all(messages: Sequence[InMessage]) -> None:
         await message.ack_soon()
     for message in messages[-1:]:
         await message.ack()
+
+
+async def ack_or_let_go(messages: Sequence[InMessage]) -> None:
+    """As `ack_all`, for whom a repeat changes nothing: no answer is awaited of what came before a connection was lost.
+
+    A server that was killed may not know that it gave a message out, and then answers nothing, however long one waits.
+    """
+    await ack_all([message for message in messages if not message.came_before])
+    for message in messages:
+        if message.came_before:
+            await message.ack_soon()
 
 
 class PullConsumer:

@@ -6,15 +6,18 @@ some keys are sent twice at once, and some of those answered long ago are sent a
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import msgspec
 from faults.history.record import History, Kind
 
+from peakclip.load.access import post
 from peakclip.load.driver import Driver
 from peakclip.load.http import order_requests
 from peakclip.load.outcome import Answer, LoadOptions, problem_name
@@ -43,6 +46,7 @@ class Buyers:
         self.wrong: list[str] = []  # answers that break the contract, in words
         self.sent = self.repeats = self.retries = 0
         self.causes: Counter[str] = Counter()
+        self.answered: list[float] = []  # epoch seconds of each 202
         self.history = History(TENANT) if history is None else history
 
     async def wave(
@@ -79,6 +83,9 @@ class Buyers:
         await driver.run(None)
         self.retries += driver.retries
         self.causes += driver.causes
+        self.answered += (
+            driver.started_at + one.at for one in driver.answers if one is not None and one.status == 202
+        )
         answers: Counter[str] = Counter()
         pairs = list(zip(requests, driver.answers, strict=True))
         for job, (request, answer) in enumerate(pairs):
@@ -154,3 +161,27 @@ class Buyers:
         self.accepted[named] = 1
         self.refused.pop(request.order_id, None)
         return "accepted"
+
+
+async def keep_buying(
+    buyers: Buyers,
+    sale: str,
+    over: asyncio.Event,
+    rate: float = 50.0,
+    seconds: float = 2.0,
+    again: float = 0.1,
+) -> None:
+    """Waves of so many seconds, one after another, until it is over."""
+    while not over.is_set():
+        await buyers.wave(sale, max(1, round(rate * seconds)), rate=rate, connections=16, again=again)
+
+
+async def open_sale(credentials: Mapping[str, str], stock: int, pay_within: int) -> str:
+    """Open for long before and after, so that a clock that is wrong changes nothing."""
+    now = datetime.now(UTC)
+    sale = await post(credentials["url"], "/v1/sales", credentials["admin"], {
+        "product": "Whatever happens", "stock": stock, "price_cents": 4900, "per_customer_limit": 1,
+        "opens_at": (now - timedelta(days=1)).isoformat(), "closes_at": (now + timedelta(days=1)).isoformat(),
+        "pay_within_seconds": pay_within,
+    })  # fmt: skip
+    return str(sale["sale_id"])

@@ -130,6 +130,22 @@ def no_letter() -> None:
     Drain._acknowledge = staticmethod(the_rest)  # type: ignore[method-assign]
 
 
+def deaf_pull() -> None:
+    """A pull is waited for until it is answered, whatever becomes of the connection meanwhile."""
+    from peakclip.pull import PullConsumer
+
+    async def patient(self: Any, most: int, wait_seconds: float) -> None:
+        self._open = next(self._numbers)
+        self._wake.clear()
+        request = b'{"batch": %d, "expires": %d}' % (most, 3_600_000_000_000)
+        await self._js.publish_core(self._subject, request, reply=f"{self._inbox}.{self._open}")
+        while self._open is not None and not self._arrived:
+            await self._wake.wait()
+            self._wake.clear()
+
+    PullConsumer._pull = patient  # type: ignore[method-assign]
+
+
 async def no_judge(database: Any) -> None:
     """In the database: an order is sold whatever is left, and nothing else there objects."""
     text: str = await database.fetchval("select pg_get_functiondef('drain_seckill'::regproc)")
@@ -152,4 +168,5 @@ SABOTAGES: Final[Mapping[str, tuple[str, Callable[[], None]]]] = {
     "own-clock": ("relay", own_clock),
     "ack-first": ("worker", ack_first),
     "no-letter": ("worker", no_letter),
+    "deaf-pull": ("relay", deaf_pull),
 }

@@ -12,11 +12,10 @@ import os
 import random
 import signal
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from faults.buyers import Buyers
+from faults.buyers import Buyers, keep_buying, open_sale
 from faults.history.record import History
 from faults.judge import exits, findings, holds
 from faults.launcher import READY_SECONDS
@@ -30,7 +29,6 @@ from structlog.testing import capture_logs
 
 from peakclip import topology
 from peakclip.limiter.pace import set_pace
-from peakclip.load.access import post
 from peakclip.local.stack import TENANT
 
 SECONDS = float(os.environ.get("PEAKCLIP_NEMESIS_SECONDS", "20"))
@@ -74,8 +72,8 @@ async def endure(data: Path, seed: int) -> None:
         url, service = system.credentials["url"], system.credentials["service"]
         buyers = Buyers(url, service, random.Random(seed), history=history)
         endless, paying = (
-            await open_sale(system, 1_000_000, 3_600),
-            await open_sale(system, STOCK, PAY_WITHIN),
+            await open_sale(system.credentials, 1_000_000, 3_600),
+            await open_sale(system.credentials, STOCK, PAY_WITHIN),
         )
         shop = Shop(url, service, paying, STOCK, random.Random(seed), history=history)
         await register(system, receiver, [f"{paying}-{number}" for number in range(LISTENERS)])
@@ -96,22 +94,6 @@ async def endure(data: Path, seed: int) -> None:
         assert await rejected(system) == {}
         assert receiver.calls
         assert sum(nemesis.done.values()) >= SECONDS / PAUSE / 3
-
-
-async def keep_buying(buyers: Buyers, sale: str, over: asyncio.Event) -> None:
-    while not over.is_set():
-        await buyers.wave(sale, 100, rate=50, connections=16)
-
-
-async def open_sale(system: System, stock: int, pay_within: int) -> str:
-    """Open for long before and after, so that a clock that is wrong changes nothing."""
-    now = datetime.now(UTC)
-    sale = await post(system.credentials["url"], "/v1/sales", system.credentials["admin"], {
-        "product": "Whatever happens", "stock": stock, "price_cents": 4900, "per_customer_limit": 1,
-        "opens_at": (now - timedelta(days=1)).isoformat(), "closes_at": (now + timedelta(days=1)).isoformat(),
-        "pay_within_seconds": pay_within,
-    })  # fmt: skip
-    return str(sale["sale_id"])
 
 
 async def rejected(system: System) -> Counter[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from benchmarks.chaos.scenarios import SCENARIOS
 from benchmarks.designs import ACCEPT, DRAIN
 
 ROOT = Path(__file__).parents[2]
@@ -18,18 +19,18 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 
-def bench(folder: Path, kind: str) -> dict[str, Any]:
+def bench(folder: Path, kind: str, *, quiet: bool = True) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-P", "-m", "benchmarks", "--quick", "--results", str(folder), kind],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
         capture_output=True,
         text=True,
         check=False,
         timeout=170,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not done.stderr
+    assert not (quiet and done.stderr)
     (path,) = folder.glob(f"*-{kind}.json")
     result: dict[str, Any] = json.loads(path.read_text())
     assert result["machine"]["cpus"] >= 1
@@ -67,3 +68,12 @@ def test_the_profile_accounts_for_the_whole_accept(tmp_path: Path) -> None:
     assert {
         name: us for name, us in profile["stages_us"].items() if us <= 0 and "Event loop" not in name
     } == {}
+
+
+def test_every_scenario_is_survived(tmp_path: Path) -> None:
+    result = bench(tmp_path, "chaos", quiet=False)
+    assert [one["design"] for one in result["rounds"]] == list(SCENARIOS)
+    assert all(one["first_success_seconds"] is not None for one in result["rounds"])
+    judged = result["judged"]
+    assert judged.pop("accepted") > 0
+    assert judged == {"lost": 0, "duplicated": 0, "oversold": 0, "undersold": 0, "findings": 0}

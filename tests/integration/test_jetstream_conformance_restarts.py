@@ -69,6 +69,23 @@ async def test_a_crash_loses_nothing_that_was_acknowledged_by_the_server(place: 
 
 
 @on_both
+async def test_a_request_ends_with_its_connection(place: Place) -> None:
+    """Whoever waits hears of it before their time is up."""
+    js = place.js
+    heard = asyncio.Event()
+
+    async def never_answer(_: Any) -> None:
+        heard.set()
+
+    await js.subscribe_core("nobody.answers", never_answer)
+    asked = asyncio.get_running_loop().create_task(js.request("nobody.answers", b"", timeout_seconds=600))
+    await heard.wait()
+    await place.crash()
+    with pytest.raises(OutcomeUnknownError):
+        await asyncio.wait_for(asked, 5)
+
+
+@on_both
 async def test_a_follower_goes_on_after_a_restart(place: Place) -> None:
     js = place.js
     stream, prefix = await new_stream(js)

@@ -9,7 +9,7 @@ import pytest
 from pools import take
 from support import until
 
-from peakclip import streams, topology
+from peakclip import jetstream, streams, topology
 from peakclip.errors import OutcomeUnknownError, RefusedError, UnavailableError
 from peakclip.jetstream import (
     DUPLICATE_IN_BATCH,
@@ -295,6 +295,35 @@ async def test_a_follower_sees_every_message_once_and_in_order_across_restarts(
     )  # the client's own way takes up to 20 s
     assert from_the_third == [(number + 1, str(number).encode()) for number in range(2, 6)]
     assert from_the_end == [b"5"]
+
+
+async def test_a_follower_goes_on_without_waiting_for_heartbeats_that_do_not_come(
+    js: JetStream, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client would look for them in two minutes. One that has ended stays so."""
+    monkeypatch.setattr(jetstream, "_HEARTBEAT_SECONDS", 60.0)
+    seen, seen_by_the_other = [], []
+
+    async def see(message: StoredMessage) -> None:
+        seen.append(message.seq)
+
+    async def see_other(message: StoredMessage) -> None:
+        seen_by_the_other.append(message.seq)
+
+    for _ in range(2):
+        await js.publish(SUBJECT, b"")
+    await js.follow(topology.SECKILL, 2, see, subject=SUBJECT)
+    ended = await js.follow(topology.SECKILL, 3, see_other, subject=SUBJECT)
+    await until(lambda: seen == [2])
+    await ended.unsubscribe()
+    for number in (3, 4, 5):
+        await nats_server.kill()
+        await nats_server.start()
+        await until(lambda: js.connected)
+        await js.publish(SUBJECT, b"")
+        await until(lambda number=number: seen[-1] == number)
+    assert seen == [2, 3, 4, 5]
+    assert not seen_by_the_other
 
 
 # -- the rest ----------------------------------------------------------------------------------------------

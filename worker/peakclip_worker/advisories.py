@@ -18,6 +18,7 @@ import structlog
 from peakclip import topology
 from peakclip.errors import PeakclipError, UnavailableError
 from peakclip.jetstream import InMessage, JetStream
+from peakclip.pull import ack_or_let_go
 from peakclip.service import Service
 from peakclip.store import DATABASE_AWAY, DATABASE_UNFIT
 from peakclip_worker.dead_letters import Gone, Message, write_missing_dead_letter
@@ -76,7 +77,7 @@ class Advisories:
                     self._database, self._js, pool, lost, cause, max(1, advisory.deliveries)
                 )
         try:
-            await message.ack()
+            await ack_or_let_go([message])
         except PeakclipError as exc:
             log.warning("advisory_comes_again", error=repr(exc))
 

@@ -21,7 +21,7 @@ from peakclip.errors import PeakclipError, UnavailableError
 from peakclip.jetstream import InMessage, JetStream, PullConsumer
 from peakclip.limiter.limiter import Limiter, Start
 from peakclip.messages import DatabaseWord, WorkerTelemetry, encode
-from peakclip.pull import ack_all
+from peakclip.pull import ack_or_let_go
 from peakclip.service import Service
 
 log = structlog.get_logger()
@@ -182,7 +182,7 @@ class Drain:
     @staticmethod
     async def _acknowledge(messages: Sequence[InMessage]) -> None:
         try:
-            await ack_all(messages)
+            await ack_or_let_go(messages)
         except PeakclipError as exc:  # they come again after ack_wait, and the database knows them
             log.warning("acks_lost", seqs=[message.seq for message in messages], error=repr(exc))
 

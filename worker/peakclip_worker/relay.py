@@ -20,6 +20,7 @@ from peakclip import topology, tracing
 from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, UnavailableError
 from peakclip.jetstream import DUPLICATE_IN_BATCH, InMessage, JetStream, OutMessage, StreamState
 from peakclip.messages import Order, decode_order, split_frame
+from peakclip.pull import ack_or_let_go
 from peakclip.service import Service
 from peakclip.store import DATABASE_AWAY, DATABASE_UNFIT
 from peakclip_worker.dead_letters import write_dead_letter
@@ -124,7 +125,7 @@ class Relay:
         """A frame whose word is lost is let go, not kept in hand: a server that was killed may not know that it ever
         gave it out, and then answers nothing, however often it is told. It comes again, and its orders are known."""
         try:
-            await frame.ack()
+            await ack_or_let_go([frame])
         except PeakclipError as exc:
             log.warning("frame_comes_again", frame=frame.subject, error=repr(exc))
 

@@ -17,6 +17,7 @@ import structlog
 from peakclip import topology
 from peakclip.errors import PeakclipError, RefusedError, UnavailableError
 from peakclip.jetstream import InMessage, JetStream
+from peakclip.pull import ack_or_let_go
 from peakclip.service import Service
 from peakclip_worker.dead_letters import attempt_id
 
@@ -62,4 +63,4 @@ class Timers:
             await self._js.publish(subject, message.payload, message_id=attempt_id(named), headers=headers)
         else:
             self._wake_sweep()
-        await message.ack()
+        await ack_or_let_go([message])

@@ -6,7 +6,7 @@ Only as much of the client as `peakclip.jetstream` and `peakclip.pull` ask for; 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -76,7 +76,16 @@ class Client:
     def lost(self) -> None:
         self.epoch += 1
         self.is_connected = False
+        self._network.kernel.at(
+            self._network.kernel.now, self.process, self._give_up_waiting, list(self._answers.values())
+        )
         self._try_again()
+
+    def _give_up_waiting(self, answers: Sequence[asyncio.Future[Msg]]) -> None:
+        """For what was asked over the connection that is lost."""
+        for answer in answers:
+            if not answer.done():
+                answer.set_exception(nats.errors.ConnectionClosedError())
 
     def _try_again(self) -> None:
         pause = _RECONNECT_SECONDS * (0.5 + self._network.chance.random())

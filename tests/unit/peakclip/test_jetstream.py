@@ -6,10 +6,12 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.aio.msg import Msg
 
 from peakclip.errors import RefusedError
 from peakclip.jetstream import InMessage
 from peakclip.nats_wire import OutMessage, PubAck, hpub, parse_time, puback
+from peakclip.pull import ack_or_let_go
 
 
 @given(
@@ -36,13 +38,45 @@ def test_a_time_without_a_fraction() -> None:
     assert parse_time("1970-01-01T00:01:00Z") == 60.0
 
 
+class Connection:
+    """Notes what is asked and what is only said."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.asked: list[str] = []
+        self.said: list[str] = []
+
+    async def request(self, subject: str, payload: bytes) -> None:
+        self.asked.append(f"{subject} {payload.decode()}")
+
+    async def publish_core(self, subject: str, payload: bytes) -> None:
+        self.said.append(f"{subject} {payload.decode()}")
+
+
+async def test_of_what_came_before_the_connection_was_lost_no_answer_is_awaited() -> None:
+    connection = Connection()
+
+    def came(number: int) -> InMessage:
+        reply = f"$JS.ACK.S.c.1.{number}.1.1.0"
+        return InMessage(cast("Any", connection), Msg(cast("Any", None), "s", reply, b""))
+
+    older = [came(1), came(2)]
+    connection.generation += 1
+    younger = [came(3), came(4)]
+    await ack_or_let_go([*older, *younger])
+    assert connection.asked == ["$JS.ACK.S.c.1.4.1.1.0 +ACK"]
+    assert connection.said == [f"$JS.ACK.S.c.1.{number}.1.1.0 +ACK" for number in (3, 1, 2)]
+    await ack_or_let_go(older)
+    assert len(connection.asked) == 1
+
+
 @pytest.mark.parametrize("prefix", ["$JS.ACK.", "$JS.ACK.domain.hash."])
 def test_a_message_knows_its_place_from_its_reply_subject(prefix: str) -> None:
     class Message:
         subject, data, headers = "order.seckill.created.s1", b"body", None
         reply = prefix + "SECKILL.orders.3.1234.99.1800000000500000000.17"
 
-    message = InMessage(cast("Any", None), cast("Any", Message))
+    message = InMessage(cast("Any", Connection()), cast("Any", Message))
     assert (message.delivered, message.seq, message.stored_at, message.num_pending) == (
         3,
         1234,

@@ -92,7 +92,7 @@ async def test_refused_over_and_over_it_keeps_nothing_of_the_times_before(client
 async def test_what_was_refused_is_asked_again_on_another_connection(client: RepairedClient) -> None:
     client._resp_sub_prefix = bytearray(b"_INBOX_w.x.")
     await client._process_err(DEAF)
-    client.forget_refusals()
+    client.lost()
     assert client.refusals == {}
     asking = asyncio.create_task(client.request("a"))
     await asyncio.sleep(0)
