@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import psutil
 
-from benchmarks.environment import ROOT, Environment
+from benchmarks.environment import ROOT
 from peakclip.local.nats import binary
 
 _PACKAGES: Final = ("peakclip", "aiohttp", "uvloop", "asyncpg", "nats-py", "msgspec")
@@ -23,13 +23,13 @@ _SYNC_TRIES: Final = 200
 _SYNC_BYTES: Final = 4096
 
 
-async def describe(env: Environment) -> dict[str, Any]:
+async def describe(database: Any, folder: Path) -> dict[str, Any]:
     """Programs, machine, disk and code."""
     return {
         "versions": {
             "python": platform.python_version(),
             "nats-server": await asyncio.to_thread(_nats_version),
-            "postgresql": await env.database.fetchval("show server_version"),
+            "postgresql": await database.fetchval("show server_version"),
             **{name: metadata.version(name) for name in _PACKAGES},
         },
         "machine": {
@@ -38,8 +38,8 @@ async def describe(env: Environment) -> dict[str, Any]:
             "cpus": len(os.sched_getaffinity(0)),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
             "load_average_before": [round(value, 2) for value in os.getloadavg()],
-            "file_system": _file_system(env.folder.path),
-            "fdatasync_ms": _sync_milliseconds(env.folder.path),
+            "file_system": _file_system(folder),
+            "fdatasync_ms": _sync_milliseconds(folder),
         },
         "code": _code(),
     }

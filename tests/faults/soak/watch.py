@@ -1,0 +1,106 @@
+"""Watches a soak: what clients and the database say, put into the view."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from faults.history.record import Kind
+from faults.nemesis.plan import Fault
+from faults.soak.view import View
+
+from peakclip.local.stack import TENANT
+from peakclip.store import DATABASE_AWAY
+
+EXACT_SECONDS: Final = 30.0  # between two counts of all rows
+_RATE_SECONDS: Final = 10.0  # over which rates are told
+_COMMITTED: Final = (
+    "select count(*), extract(epoch from max(committed_at))::float8 from orders"
+    " where tenant = $1 and committed_at > to_timestamp($2)"
+)
+_CANCELLATIONS: Final = "select coalesce(sum(cancellations), 0)::int8 from daily_figures"
+
+
+@dataclass
+class Watch:
+    """Hears the crowd and the nemesis."""
+
+    view: View
+    database: Any
+    clock: Callable[[], float] = time.time  # epoch seconds
+    _answers: int = 0  # yes, of waves under way
+    _told: int = 0  # orders that clients know, of waves that are over
+    _base: tuple[int, float] = (0, 0.0)  # rows, and the time of the newest of them
+    _counted_at: float = float("-inf")
+    _series: deque[tuple[float, int, int | None]] = field(default_factory=deque)
+
+    # -- the crowd -----------------------------------------------------------------------------------------
+
+    def accepted(self, answers: int) -> None:
+        self._answers += answers
+        self.view.faults.accepted(self.clock())
+        self._count()
+
+    def wave(self, orders: int, answers: int, retries: int, causes: Counter[str]) -> None:
+        self._told += orders
+        self._answers -= answers
+        self.view.counts.retried(retries, causes)
+        self._count()
+
+    def _count(self) -> None:
+        """Answers of waves under way may be to requests that were sent twice."""
+        self.view.counts.accepted = self._told + max(0, self._answers)
+
+    def acted(self, kind: Kind, orders: int) -> None:
+        if kind is Kind.PAY:
+            self.view.counts.paid += orders
+        elif kind is Kind.CANCEL:
+            self.view.counts.cancelled += orders
+
+    # -- the nemesis ---------------------------------------------------------------------------------------
+
+    def begins(self, fault: Fault) -> None:
+        self.view.faults.begins(fault)
+
+    def ends(self, fault: Fault, *, missed: bool) -> None:
+        self.view.faults.ends(fault, self.clock(), missed=missed)
+
+    def says(self, words: str) -> None:
+        pass
+
+    # -- the database --------------------------------------------------------------------------------------
+
+    async def look(self, now: float) -> None:
+        """`now`: seconds of a clock that only goes on. Of a database that is away nothing is known."""
+        counts = self.view.counts
+        try:
+            if now - self._counted_at >= EXACT_SECONDS:
+                # An order may be committed a moment after its time, and behind a later one.
+                rows, newest = await self.database.fetchrow(_COMMITTED, TENANT, 0.0)
+                counts.cancellations = await self.database.fetchval(_CANCELLATIONS)
+                self._base, self._counted_at = (rows, newest or 0.0), now
+            else:
+                more, newest = await self.database.fetchrow(_COMMITTED, TENANT, self._base[1])
+                rows = self._base[0] + more
+        except DATABASE_AWAY:
+            counts.committed = None
+        else:
+            counts.committed = rows
+            if newest is not None:
+                self.view.faults.committed(newest)
+        self._rates(now)
+
+    def _rates(self, now: float) -> None:
+        series, counts = self._series, self.view.counts
+        series.append((now, counts.accepted, counts.committed))
+        while len(series) > 2 and now - series[1][0] >= _RATE_SECONDS:
+            series.popleft()
+        then, accepted, committed = series[0]
+        if (passed := now - then) <= 0:
+            return
+        self.view.accepted_rate = (counts.accepted - accepted) / passed
+        known = None if committed is None or counts.committed is None else counts.committed - committed
+        self.view.committed_rate = None if known is None else known / passed

@@ -1,0 +1,105 @@
+"""Faults and what came after each of them; what clients said."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from faults.nemesis.plan import Fault, Kind
+from faults.soak.tally import Counts, Faults
+
+KILL = Fault(1.0, Kind.KILL, "nats")
+FREEZE = Fault(2.0, Kind.FREEZE, "orders", 3.0)
+
+
+def done(faults: Faults, fault: Fault, at: float, *, missed: bool = False) -> None:
+    faults.begins(fault)
+    faults.ends(fault, at, missed=missed)
+
+
+def test_a_recovery_lasts_until_orders_are_both_accepted_and_committed_again() -> None:
+    faults = Faults()
+    done(faults, KILL, 100.0)
+    faults.accepted(101.5)
+    assert not faults.slowest
+    faults.committed(103.25)
+    assert faults.slowest[Kind.KILL].seconds == 3.25
+    faults.committed(110.0)
+    assert faults.slowest[Kind.KILL].seconds == 3.25, "it is over"
+
+
+def test_what_came_before_the_end_of_a_fault_is_no_recovery() -> None:
+    faults = Faults()
+    done(faults, KILL, 100.0)
+    faults.committed(99.0)
+    faults.accepted(100.0)
+    faults.committed(101.0)
+    assert not faults.slowest
+    faults.accepted(102.0)
+    assert faults.slowest[Kind.KILL].seconds == 2.0
+
+
+def test_the_slowest_of_a_kind_is_kept_with_its_fault() -> None:
+    faults = Faults()
+    for fault, at, after in (
+        (KILL, 100.0, 1.0),
+        (Fault(9.0, Kind.KILL, "api"), 200.0, 4.0),
+        (KILL, 300.0, 2.0),
+    ):
+        done(faults, fault, at)
+        faults.accepted(at + after)
+        faults.committed(at + after)
+    told = faults.told()["kinds"]["kill"]
+    assert told == {"done": 3, "missed": 0, "slowest_recovery_seconds": 4.0, "slowest_after": "9.00 kill api"}
+
+
+def test_of_faults_that_overlap_each_waits_for_both() -> None:
+    faults = Faults()
+    faults.begins(FREEZE)
+    done(faults, KILL, 100.0)
+    faults.ends(FREEZE, 102.0, missed=False)
+    faults.accepted(103.0)
+    faults.committed(103.0)
+    assert {kind: slow.seconds for kind, slow in faults.slowest.items()} == {Kind.KILL: 3.0, Kind.FREEZE: 1.0}
+
+
+def test_a_fault_that_met_nobody_is_counted_as_such() -> None:
+    faults = Faults()
+    done(faults, KILL, 100.0, missed=True)
+    assert faults.number == 0
+    assert faults.told() == {
+        "done": 0,
+        "missed": 1,
+        "kinds": {"kill": {"done": 0, "missed": 1, "slowest_recovery_seconds": None, "slowest_after": None}},
+        "pairs": {},
+    }
+
+
+def test_what_is_in_force_is_known_while_it_is() -> None:
+    faults = Faults()
+    faults.begins(FREEZE)
+    faults.begins(FREEZE)
+    faults.ends(FREEZE, 1.0, missed=False)
+    assert faults.in_force == [FREEZE]
+    assert faults.told()["pairs"] == {"freeze orders": 1}
+
+
+def test_what_is_not_known_is_not_zero() -> None:
+    counts = Counts(accepted=10, cancelled=2)
+    assert counts.backlog is None
+    assert counts.reaped is None
+    counts.committed, counts.cancellations = 7, 5
+    assert (counts.backlog, counts.reaped) == (3, 3)
+
+
+def test_effects_that_lag_make_nothing_negative() -> None:
+    counts = Counts(accepted=10, committed=12, cancelled=4, cancellations=1)
+    assert (counts.backlog, counts.reaped) == (0, 0)
+
+
+def test_retries_are_told_apart_by_whether_there_was_an_answer() -> None:
+    counts = Counts()
+    counts.retried(6, Counter({"timeout": 1, "connection-lost": 2, "ServerDisconnectedError": 1, "503": 2}))
+    assert (counts.retries, counts.unanswered, counts.come_again) == (6, 4, 2)
+    counts.ended({"ok": 5, "refused": 1, "unknown": 2, "accepted": 4})
+    assert counts.told()["unknown"] == 2
+    assert counts.told()["causes"]["connection-lost"] == 2
