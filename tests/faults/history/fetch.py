@@ -51,9 +51,12 @@ async def read_facts(
     await read_stream(data.js, topology.EVENTS, ">", 1, note)
     line: list[Queued] = []
 
-    await read_stream(
-        data.js, topology.SECKILL, "order.seckill.created.*", 1, lambda m: line.append(queued_of(m))
-    )
+    def note_order(message: StoredMessage) -> None:
+        if is_first_attempt(message):
+            line.append(queued_of(message))
+
+    # Of all subjects: of some of them the end would never be seen when the last message is of another.
+    await read_stream(data.js, topology.SECKILL, ">", 1, note_order)
     return Facts(
         orders=audited.orders,
         sales=audited.sales,
@@ -79,6 +82,11 @@ def event_of(message: StoredMessage) -> Event:
         message.seq, event_id, message.subject, body.order_id, body.version, body.status, body.at.timestamp(),
         message.at, calls_for, message.headers.get("Nats-Msg-Id", event_id),
     )  # fmt: skip
+
+
+def is_first_attempt(message: StoredMessage) -> bool:
+    """In the line: nobody has given it back yet."""
+    return message.subject != topology.retry_subject(topology.ORDERS_POOL)
 
 
 def queued_of(message: StoredMessage) -> Queued:

@@ -13,42 +13,14 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
-from faults.buyers import Buyers, Request
 from faults.history.record import Kind
-from faults.listeners import register
-from faults.shoppers import Shop
-from faults.soak.chapter import Chapter
-from faults.soak.owners import Owners, Wish, booking
 from faults.system import System
 from receivers import WebhookReceiver
 
-from peakclip.errors import PeakclipError
-from peakclip.load.access import post
-
 STEP_SECONDS: Final = 4.0
-_DEADLINE: Final = 240.0  # until a final answer must have come, whatever is done to the system
-_FLEETING, _ORDINARY = 0.08, 0.05  # of the rate
-_BURSTS: Final = 0.2  # of the steps: all at once
-_AGAIN: Final = 0.06  # requests that are repeats
 _WAVES: Final = 8  # under way at once
-_PAY_SOON, _PAY_LATER = 6, 6 * 3_600  # seconds; the latter is longer than any soak
-_ACTED_ON: Final = 0.12  # share of the orders of `many` that are paid or cancelled
-_LISTENERS: Final = 30
-_STOCK, _SHOPPERS = 30, 120  # of the shop
-_PETS: Final = 8
-_TRY_AGAIN_SECONDS: Final = 1.0
-
-# What is done with a hundred of those orders that something is done with.
-_ACTS: Final[tuple[tuple[tuple[Kind, ...], int], ...]] = (
-    ((Kind.PAY,), 60),
-    ((Kind.CANCEL,), 30),
-    ((Kind.PAY, Kind.CANCEL), 5),
-    ((Kind.PAY, Kind.PAY), 5),
-)
-_WALK: Final = (Kind.ACCEPT, Kind.START, Kind.COMPLETE)
 
 
 class Told(Protocol):
@@ -60,11 +32,16 @@ class Told(Protocol):
     def wave(self, orders: int, answers: int, retries: int, causes: Counter[str]) -> None:
         """One is over: orders that are new, answers that `accepted` has told of, retries and their causes."""
 
+    def probe(self, order_id: str) -> None:
+        """Somebody was told of this one just now."""
+
     def acted(self, kind: Kind, orders: int) -> None: ...
 
 
 @dataclass(slots=True)
 class Crowd:
+    """What all chapters have in common."""
+
     system: System
     receiver: WebhookReceiver
     rate: float
@@ -72,28 +49,9 @@ class Crowd:
     told: Told
     held: Callable[[], bool]  # so much is waiting that no more should come
     over: asyncio.Event
-    _waves: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_WAVES))
+    patience: float  # seconds until the last unit of a scarce sale must have been paid for
+    waves: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_WAVES))
     _place: tuple[str, str] | None = None  # a provider and a package
-
-    async def come(self, chapter: Chapter, seconds: float) -> None:
-        """Until the last answer is in, which may be long after `seconds`."""
-        cast = _Cast(self, chapter, random.Random(self.chance.random()))
-        many, fleeting, scarce = (
-            await cast.open_sale("many", 100_000_000, _PAY_LATER),
-            await cast.open_sale(
-                "fleeting", max(1, round(0.7 * _PAY_SOON * _FLEETING * self.rate)), _PAY_SOON
-            ),
-            await cast.open_sale("scarce", _STOCK, 2 * _PAY_SOON),
-        )
-        pets = await cast.prepare()
-        end = asyncio.get_running_loop().time() + seconds
-        async with asyncio.TaskGroup() as group:
-            group.create_task(cast.shop(scarce))
-            group.create_task(cast.buy(many, (1.0 - _FLEETING - _ORDINARY) * self.rate, end, bursts=_BURSTS))
-            group.create_task(cast.buy(fleeting, _FLEETING * self.rate, end))
-            group.create_task(cast.act_on(many, end))
-            group.create_task(cast.book(pets, _ORDINARY * self.rate, end))
-        chapter.wrong += cast.buyers.wrong + cast.owners.wrong
 
     def ended(self, end: float) -> bool:
         return self.over.is_set() or asyncio.get_running_loop().time() >= end
@@ -120,181 +78,3 @@ class Crowd:
             )  # fmt: skip
             self._place = provider["provider_id"], package["service_package_id"]
         return self._place
-
-
-class _Cast:
-    """Those of one chapter."""
-
-    def __init__(self, crowd: Crowd, chapter: Chapter, chance: random.Random) -> None:
-        self._crowd = crowd
-        self._chapter = chapter
-        self._chance = chance
-        self._credentials = crowd.system.credentials
-        url, service = self._credentials["url"], self._credentials["service"]
-        self.buyers = Buyers(
-            url, service, chance, chapter.history, names=f"{chapter.name}-", answered=crowd.told.accepted
-        )
-        self.owners = Owners(url, service, chapter.history, crowd.told.accepted, _DEADLINE)
-        self._told_accepted = 0
-
-    # -- before --------------------------------------------------------------------------------------------
-
-    async def open_sale(self, name: str, stock: int, pay_within: int) -> str:
-        """Open for long before and after, so that a clock that is wrong changes nothing."""
-        now = datetime.now(UTC)
-        sale = await self._insist("/v1/sales", self._credentials["admin"], {
-            "product": f"{self._chapter.name} {name}", "stock": stock, "price_cents": 4900,
-            "per_customer_limit": 1, "opens_at": (now - timedelta(days=1)).isoformat(),
-            "closes_at": (now + timedelta(days=1)).isoformat(), "pay_within_seconds": pay_within,
-        }, name)  # fmt: skip
-        self._chapter.sales.append(sale["sale_id"])
-        return str(sale["sale_id"])
-
-    async def prepare(self) -> list[tuple[str, bytes]]:
-        """Customers of ordinary orders, each with the body of one."""
-        _, package = await self._crowd.place(self._insist, self._credentials["admin"])
-        found = []
-        for number in range(_PETS):
-            customer = f"{self._chapter.customers}owner-{number}"
-            pet = await self._insist(
-                "/v1/pets", self._credentials["service"], {"name": "Momo", "species": "dog"}, f"pet-{number}",
-                customer=customer,
-            )  # fmt: skip
-            found.append((customer, booking(pet["pet_id"], package)))
-        return found
-
-    async def _insist(
-        self, path: str, key: str, body: dict[str, Any], name: str, **more: Any
-    ) -> dict[str, Any]:
-        """Until it is there: what is in the way passes."""
-        while True:
-            try:
-                return await post(
-                    self._credentials["url"], path, key, body,
-                    idempotency_key=f"{self._chapter.name}-{name}", **more,
-                )  # fmt: skip
-            except PeakclipError:
-                await asyncio.sleep(_TRY_AGAIN_SECONDS)
-
-    # -- sales ---------------------------------------------------------------------------------------------
-
-    async def shop(self, sale: str) -> None:
-        names = f"{self._chapter.customers}shop"
-        listeners = [f"{names}-{number}" for number in range(_LISTENERS)]
-        while True:
-            try:
-                await register(self._crowd.system, self._crowd.receiver, listeners)
-                break
-            except PeakclipError:
-                await asyncio.sleep(_TRY_AGAIN_SECONDS)
-        shop = Shop(
-            self._credentials["url"], self._credentials["service"], sale, _STOCK, self._chance,
-            history=self._chapter.history, names=names,
-        )  # fmt: skip
-        try:
-            await shop.run(_SHOPPERS, 600.0)
-        except AssertionError:
-            self._chapter.wrong.append(f"{sale}: its last unit could not be bought within ten minutes")
-        else:
-            self._chapter.kept_trying.append(sale)
-        self._chapter.wrong += shop.wrong
-        silent = Counter(
-            {cause: n for cause, n in shop.answers.items() if cause == "503" or cause[0].isupper()}
-        )
-        self._crowd.told.wave(len(shop.accepted), 0, silent.total(), silent)
-        self._crowd.told.acted(Kind.PAY, len(shop.paid))
-        self._crowd.told.acted(Kind.CANCEL, shop.answers["cancel: 200"])
-
-    async def buy(self, sale: str, rate: float, end: float, bursts: float = 0.0) -> None:
-        async with asyncio.TaskGroup() as group:
-            while not self._crowd.ended(end):
-                if not self._crowd.held():
-                    at_once = self._chance.random() < bursts
-                    await self._crowd._waves.acquire()
-                    group.create_task(self._wave(sale, rate, at_once=at_once))
-                await self._crowd.step()
-
-    async def _wave(self, sale: str, rate: float, *, at_once: bool) -> None:
-        try:
-            before = self.buyers.retries, Counter(self.buyers.causes)
-            answers = await self.buyers.wave(
-                sale, max(1, round(rate * STEP_SECONDS)), rate=None if at_once else rate, connections=48,
-                again=_AGAIN, deadline=_DEADLINE,
-            )  # fmt: skip
-            now = len(self.buyers.accepted)
-            new, self._told_accepted = now - self._told_accepted, now
-            self._tell(self.buyers, before, new, answers["accepted"])
-        finally:
-            self._crowd._waves.release()
-
-    def _tell(self, whom: Buyers | Owners, before: tuple[int, Counter[str]], new: int, answers: int) -> None:
-        self._crowd.told.wave(new, answers, whom.retries - before[0], whom.causes - before[1])
-
-    # -- afterwards ----------------------------------------------------------------------------------------
-
-    async def act_on(self, sale: str, end: float) -> None:
-        """A step after they were told of them, or later."""
-        seen = 0
-        async with asyncio.TaskGroup() as group:
-            while not self._crowd.ended(end):
-                await self._crowd.step()
-                known = self.buyers.known.get(sale, [])
-                new, seen = known[seen:], len(known)
-                chosen = self._chance.sample(new, round(_ACTED_ON * len(new)))
-                if wishes := [wish for request in chosen for wish in self._wishes(request)]:
-                    group.create_task(self._ask_later(wishes))
-
-    def _wishes(self, request: Request) -> list[Wish]:
-        kinds = self._chance.choices([kinds for kinds, _ in _ACTS], [weight for _, weight in _ACTS])[0]
-        return [
-            Wish(kind, request.customer, f"{request.order_id}-{kind}-{n}", request.order_id)
-            for n, kind in enumerate(kinds)
-        ]
-
-    async def _ask_later(self, wishes: list[Wish]) -> None:
-        await self._crowd.step()
-        await self._ask(wishes)
-
-    async def _ask(self, wishes: list[Wish]) -> list[bool]:
-        before = self.owners.retries, Counter(self.owners.causes)
-        granted = await self.owners.ask(wishes, len(wishes) / STEP_SECONDS, 8)
-        new = sum(granted) if wishes[0].kind is Kind.ORDER else 0
-        self._tell(self.owners, before, new, new)
-        for wish, yes in zip(wishes, granted, strict=True):
-            if yes:
-                self._crowd.told.acted(wish.kind, 1)
-        return granted
-
-    async def book(self, pets: list[tuple[str, bytes]], rate: float, end: float) -> None:
-        number = 0
-        async with asyncio.TaskGroup() as group:
-            while not self._crowd.ended(end):
-                if not self._crowd.held():
-                    count = max(1, round(rate * STEP_SECONDS))
-                    group.create_task(self._walk([self._new_order(pets, number + n) for n in range(count)]))
-                    number += count
-                await self._crowd.step()
-
-    def _new_order(self, pets: list[tuple[str, bytes]], number: int) -> Wish:
-        customer, body = self._chance.choice(pets)
-        key = f"{self._chapter.name}-ordinary-{number}"
-        return Wish(Kind.ORDER, customer, key, body=body, later=self._chance.random() < 0.5)
-
-    async def _walk(self, orders: list[Wish]) -> None:
-        """Some are paid, some cancelled; some go all the way to their end."""
-        placed = await self._ask(orders)
-        known = [wish for wish, yes in zip(orders, placed, strict=True) if yes]
-        provider, _ = await self._crowd.place(self._insist, self._credentials["admin"])
-        walking = self._chance.sample(known, len(known) // 3)
-        others = [wish for wish in known if wish not in walking]
-        if settled := others[: len(others) // 2]:
-            kinds = self._chance.choices((Kind.PAY, Kind.CANCEL), (2, 1), k=len(settled))
-            await self._ask([self._then(wish, kind) for wish, kind in zip(settled, kinds, strict=True)])
-        for kind in _WALK:
-            if walking:
-                body = b'{"provider_id":"%b"}' % provider.encode() if kind is Kind.ACCEPT else b"{}"
-                done = await self._ask([self._then(wish, kind, body) for wish in walking])
-                walking = [wish for wish, yes in zip(walking, done, strict=True) if yes]
-
-    def _then(self, wish: Wish, kind: Kind, body: bytes = b"{}") -> Wish:
-        return Wish(kind, wish.customer, f"{wish.named}-{kind}", wish.named, body)

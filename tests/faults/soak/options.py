@@ -26,6 +26,7 @@ class Options:
     report: Path = Path(".soak/report.json")
     plant: str = ""  # a protection that is taken out, for a test of the soak
     among: tuple[str, ...] = ()  # kinds of faults; empty: all
+    patience: float = 600.0  # seconds until the last unit of a scarce sale must have been paid for
     keep: bool = False  # the data folder, even if nothing is broken
 
     @property
@@ -34,8 +35,8 @@ class Options:
 
     @property
     def drain_rate(self) -> float:
-        """R of the pool `orders`: well above what comes, so that it catches up after each fault."""
-        return max(1_500.0, 3.0 * self.rate)
+        """R of the pool `orders`: far above what comes, so that it catches up after each fault. A batch is R / 100."""
+        return max(25_600.0, 12.0 * self.rate)
 
     @property
     def disk_bytes(self) -> int:
@@ -68,6 +69,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     parser.add_argument(
         "--chapter-seconds", type=float, default=usual.chapter_seconds, help=argparse.SUPPRESS
     )
+    parser.add_argument("--patience", type=float, default=usual.patience, help=argparse.SUPPRESS)
     parser.add_argument("--report", type=Path, help="JSON file (.soak/SEED.json)")
     parser.add_argument("--among", nargs="*", default=[], metavar="KIND", help="these kinds of faults only")
     parser.add_argument("--plant", default="", choices=["", *SABOTAGES], help="take out a protection first")
@@ -79,5 +81,5 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     return Options(
         minutes=given.minutes, seed=seed, rate=given.rate, faults=given.faults,
         chapter_seconds=given.chapter_seconds, report=given.report or Path(".soak") / f"{seed}.json",
-        plant=given.plant, among=tuple(given.among), keep=given.keep,
+        patience=given.patience, plant=given.plant, among=tuple(given.among), keep=given.keep,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from faults.judge import exits
 from faults.launcher import READY_SECONDS
 from faults.nemesis.nemesis import Nemesis
 from faults.nemesis.plan import pairs, plan
+from faults.soak.cast import Cast
 from faults.soak.chapter import Chapter
 from faults.soak.crowd import Crowd
 from faults.soak.keeper import Keeper
@@ -57,7 +58,7 @@ class Soak:
         self.keeper = Keeper(self.stage.system.stack.directory, chapters, self._deliveries)
         self.crowd = Crowd(
             self.stage.system, self.stage.receiver, self.options.rate, random.Random(self.options.seed),
-            self.watch, self._held, self.over,
+            self.watch, self._held, self.over, self.options.patience,
         )  # fmt: skip
 
     def _held(self) -> bool:
@@ -112,7 +113,7 @@ class Soak:
                     await self._until_over(seconds)
 
     async def _chapter(self, chapter: Chapter, seconds: float) -> None:
-        await self.crowd.come(chapter, seconds)
+        await Cast(self.crowd, chapter, random.Random(self.crowd.chance.random())).come(seconds)
         counts = self.keeper.close(chapter, time.monotonic())
         self.view.counts.ended(counts)
         self.broken += [Broken("wrong answer", [chapter.name], words) for words in chapter.wrong]

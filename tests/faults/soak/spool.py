@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from faults.history.facts import Event, Queued
-from faults.history.fetch import event_of, queued_of
+from faults.history.fetch import event_of, is_first_attempt, queued_of
 from faults.soak.chapter import chapter_of
 
 from peakclip import topology
@@ -59,11 +59,13 @@ async def take(js: JetStream, folder: Path) -> Position:
             return None  # another attempt of Peakclip's own
         return _customer(message.payload).customer_id, event_of(message)
 
-    def order(message: StoredMessage) -> tuple[str, Queued]:
+    def order(message: StoredMessage) -> tuple[str, Queued] | None:
+        if not is_first_attempt(message):
+            return None
         return decode_order(message.payload).customer_id, queued_of(message)
 
-    events = await _read(js, topology.EVENTS, ">", before.events, event)
-    line = await _read(js, topology.SECKILL, "order.seckill.created.*", before.line, order)
+    events = await _read(js, topology.EVENTS, before.events, event)
+    line = await _read(js, topology.SECKILL, before.line, order)
     for (_, _, found), name in ((events, _EVENTS), (line, _LINE)):
         for chapter, messages in found.items():
             here = folder / chapter
@@ -78,11 +80,7 @@ async def take(js: JetStream, folder: Path) -> Position:
 
 
 async def _read(
-    js: JetStream,
-    stream: str,
-    subject: str,
-    after: int,
-    read: Callable[[StoredMessage], tuple[str, Any] | None],
+    js: JetStream, stream: str, after: int, read: Callable[[StoredMessage], tuple[str, Any] | None]
 ) -> tuple[int, bool, dict[str, list[Any]]]:
     found: defaultdict[str, list[Any]] = defaultdict(list)
     complete = (await js.stream_state(stream)).first_seq <= after + 1
@@ -91,7 +89,7 @@ async def _read(
         if (one := read(message)) is not None:
             found[chapter_of(one[0]) or NOBODY].append(one[1])
 
-    last = await read_stream(js, stream, subject, after + 1, note)
+    last = await read_stream(js, stream, ">", after + 1, note)
     return max(last, after), complete, found
 
 

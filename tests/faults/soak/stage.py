@@ -45,6 +45,6 @@ async def staged(options: Options, folder: Path) -> AsyncIterator[Stage]:
 
         async with running(
             folder / "data", settings, adapt=adapt, rate=options.drain_rate, min_workers=2, max_workers=3,
-            effects_rate=2 * options.drain_rate, reaper_rate=_EXPIRIES,
+            effects_rate=options.drain_rate, reaper_rate=_EXPIRIES,
         ) as system:  # fmt: skip
             yield Stage(folder, system, around, receiver)

@@ -1,4 +1,4 @@
-"""Bookkeeping of a soak, pure: faults, and how long after each until orders were accepted and committed again."""
+"""Bookkeeping of a soak, pure: faults, how long after each until a new order had gone through, what clients said."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from typing import Any, Final
 from faults.nemesis.plan import Fault
 
 
-@dataclass(slots=True)
-class _Open:
-    fault: Fault
-    ended_at: float
-    accepted: bool = False
-    committed: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Slowest:
     seconds: float
@@ -26,14 +18,17 @@ class Slowest:
 
 @dataclass(slots=True)
 class Faults:
-    """Times in epoch seconds. Of faults that overlap each waits for the last one, so a recovery is an upper bound."""
+    """Times in epoch seconds. A recovery ends when an order that was accepted after the fault is in the database.
+
+    Faults overlap, and orders wait in line: so it is an upper bound of what one fault costs.
+    """
 
     in_force: list[Fault] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)  # by kind
     missed: Counter[str] = field(default_factory=Counter)  # by kind: nobody was there
     pairs: Counter[str] = field(default_factory=Counter)  # by kind and target, of those done
     slowest: dict[str, Slowest] = field(default_factory=dict)  # by kind
-    _open: list[_Open] = field(default_factory=list)
+    _open: list[tuple[Fault, float]] = field(default_factory=list)  # with its end
 
     def begins(self, fault: Fault) -> None:
         self.in_force.append(fault)
@@ -45,28 +40,16 @@ class Faults:
             return
         self.done[fault.kind] += 1
         self.pairs[f"{fault.kind} {fault.target}"] += 1
-        self._open.append(_Open(fault, at))
+        self._open.append((fault, at))
 
-    def accepted(self, at: float) -> None:
-        """An order was accepted at this time."""
-        for one in self._open:
-            one.accepted = one.accepted or at > one.ended_at
-        self._close(at)
-
-    def committed(self, at: float) -> None:
-        for one in self._open:
-            one.committed = one.committed or at > one.ended_at
-        self._close(at)
-
-    def _close(self, at: float) -> None:
-        over = [one for one in self._open if one.accepted and one.committed]
-        for one in over:
-            took = at - one.ended_at
-            before = self.slowest.get(one.fault.kind)
-            if before is None or took > before.seconds:
-                self.slowest[one.fault.kind] = Slowest(took, one.fault)
-        if over:
-            self._open = [one for one in self._open if not (one.accepted and one.committed)]
+    def went_through(self, accepted_at: float, committed_at: float) -> None:
+        """An order."""
+        for fault, ended_at in self._open:
+            took = committed_at - ended_at
+            before = self.slowest.get(fault.kind)
+            if ended_at < accepted_at and (before is None or took > before.seconds):
+                self.slowest[fault.kind] = Slowest(took, fault)
+        self._open = [(fault, ended_at) for fault, ended_at in self._open if ended_at >= accepted_at]
 
     @property
     def number(self) -> int:

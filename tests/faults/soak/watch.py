@@ -21,6 +21,10 @@ _COMMITTED: Final = (
     "select count(*), extract(epoch from max(committed_at))::float8 from orders"
     " where tenant = $1 and committed_at > to_timestamp($2)"
 )
+_GONE_THROUGH: Final = (
+    "select order_id::text, extract(epoch from committed_at)::float8 as at from orders"
+    " where order_id = any($1::uuid[]) order by committed_at"
+)
 _CANCELLATIONS: Final = "select coalesce(sum(cancellations), 0)::int8 from daily_figures"
 
 
@@ -34,6 +38,9 @@ class Watch:
     _answers: int = 0  # yes, of waves under way
     _told: int = 0  # orders that clients know, of waves that are over
     _base: tuple[int, float] = (0, 0.0)  # rows, and the time of the newest of them
+    _probes: dict[str, float] = field(
+        default_factory=dict
+    )  # orders on their way, and when they were accepted
     _counted_at: float = float("-inf")
     _series: deque[tuple[float, int, int | None]] = field(default_factory=deque)
 
@@ -41,8 +48,10 @@ class Watch:
 
     def accepted(self, answers: int) -> None:
         self._answers += answers
-        self.view.faults.accepted(self.clock())
         self._count()
+
+    def probe(self, order_id: str) -> None:
+        self._probes[order_id] = self.clock()
 
     def wave(self, orders: int, answers: int, retries: int, causes: Counter[str]) -> None:
         self._told += orders
@@ -83,14 +92,14 @@ class Watch:
                 counts.cancellations = await self.database.fetchval(_CANCELLATIONS)
                 self._base, self._counted_at = (rows, newest or 0.0), now
             else:
-                more, newest = await self.database.fetchrow(_COMMITTED, TENANT, self._base[1])
+                more, _ = await self.database.fetchrow(_COMMITTED, TENANT, self._base[1])
                 rows = self._base[0] + more
+            for row in await self.database.fetch(_GONE_THROUGH, list(self._probes)):
+                self.view.faults.went_through(self._probes.pop(row["order_id"]), row["at"])
         except DATABASE_AWAY:
             counts.committed = None
         else:
             counts.committed = rows
-            if newest is not None:
-                self.view.faults.committed(newest)
         self._rates(now)
 
     def _rates(self, now: float) -> None:

@@ -25,8 +25,7 @@ def report() -> Report:
     fault = Fault(3.0, Kind.KILL, "nats")
     faults.begins(fault)
     faults.ends(fault, 10.0, missed=False)
-    faults.accepted(12.0)
-    faults.committed(12.5)
+    faults.went_through(12.0, 12.5)
     return Report(
         Options(minutes=2, seed=7), {"python": "3"}, 1.0, load_seconds=120.0, rest_seconds=30.0, check_seconds=9.0,
         clients={"accepted": 60_000, "retries": 12, "unknown": 3}, orders={"expired": 1_000, "paid": 59_000},
@@ -95,7 +94,7 @@ def test_options() -> None:
     assert (given.minutes, given.seed, given.rate, given.faults) == (40.0, 9, 700.0, 26.0)
     assert given.report == Path("x.json")
     assert given.again == "make soak MINUTES=40 SEED=9 RATE=700 FAULTS=26"
-    assert given.told()["drain_rate"] == 2_100.0
+    assert given.told()["drain_rate"] == 25_600.0
     assert parse(["--seed", "9"]).report == Path(".soak/9.json")
     assert 0 <= parse([]).seed < 1_000_000
 

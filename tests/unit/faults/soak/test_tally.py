@@ -16,26 +16,15 @@ def done(faults: Faults, fault: Fault, at: float, *, missed: bool = False) -> No
     faults.ends(fault, at, missed=missed)
 
 
-def test_a_recovery_lasts_until_orders_are_both_accepted_and_committed_again() -> None:
+def test_a_recovery_lasts_until_an_order_that_came_afterwards_is_in_the_database() -> None:
     faults = Faults()
     done(faults, KILL, 100.0)
-    faults.accepted(101.5)
-    assert not faults.slowest
-    faults.committed(103.25)
+    faults.went_through(99.0, 101.0)
+    assert not faults.slowest, "it came before"
+    faults.went_through(101.5, 103.25)
     assert faults.slowest[Kind.KILL].seconds == 3.25
-    faults.committed(110.0)
+    faults.went_through(104.0, 110.0)
     assert faults.slowest[Kind.KILL].seconds == 3.25, "it is over"
-
-
-def test_what_came_before_the_end_of_a_fault_is_no_recovery() -> None:
-    faults = Faults()
-    done(faults, KILL, 100.0)
-    faults.committed(99.0)
-    faults.accepted(100.0)
-    faults.committed(101.0)
-    assert not faults.slowest
-    faults.accepted(102.0)
-    assert faults.slowest[Kind.KILL].seconds == 2.0
 
 
 def test_the_slowest_of_a_kind_is_kept_with_its_fault() -> None:
@@ -46,8 +35,7 @@ def test_the_slowest_of_a_kind_is_kept_with_its_fault() -> None:
         (KILL, 300.0, 2.0),
     ):
         done(faults, fault, at)
-        faults.accepted(at + after)
-        faults.committed(at + after)
+        faults.went_through(at + 0.5, at + after)
     told = faults.told()["kinds"]["kill"]
     assert told == {"done": 3, "missed": 0, "slowest_recovery_seconds": 4.0, "slowest_after": "9.00 kill api"}
 
@@ -57,8 +45,7 @@ def test_of_faults_that_overlap_each_waits_for_both() -> None:
     faults.begins(FREEZE)
     done(faults, KILL, 100.0)
     faults.ends(FREEZE, 102.0, missed=False)
-    faults.accepted(103.0)
-    faults.committed(103.0)
+    faults.went_through(102.5, 103.0)
     assert {kind: slow.seconds for kind, slow in faults.slowest.items()} == {Kind.KILL: 3.0, Kind.FREEZE: 1.0}
 
 
