@@ -5,6 +5,7 @@ Exit code 0: whatever was promised was kept. 1: it was not, and the report says 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -36,12 +37,13 @@ def main() -> int:
         )
         return 2
     ended: list[tuple[str, str]] = []
-    display = Display()
+    display = Display(sys.stdout)
     with (folder / "soak.log").open("w") as log:
         _log_to(log, ended)
         print(f"{options.again}\nfolder {folder}", flush=True)
         try:
-            report = uvloop.run(soak(options, folder, display, ended))
+            with contextlib.redirect_stdout(log):  # what clients print would go through the picture
+                report = uvloop.run(soak(options, folder, display, ended))
         except PeakclipError as exc:
             print(f"The soak could not be run: {exc} (see {folder})", file=sys.stderr)
             return 2

@@ -9,7 +9,9 @@ import resource
 import shutil
 import signal
 import time
+import traceback
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -100,7 +102,17 @@ class Soak:
     async def _harm(self) -> None:
         among = [pair for pair in pairs() if not self.options.among or pair[0] in self.options.among]
         faults = plan(self.options.seed, self.options.seconds, 60.0 / self.options.faults, among, _LONG_SHARE)
-        await Nemesis(self.stage.system, self.stage.around, self.watch).run(faults)
+        async with self._told_if_broken("nemesis"):
+            await Nemesis(self.stage.system, self.stage.around, self.watch).run(faults)
+
+    @contextlib.asynccontextmanager
+    async def _told_if_broken(self, who: str) -> AsyncIterator[None]:
+        """Of an hour of faults nothing is thrown away because one part of the soak itself does not stand them."""
+        try:
+            yield
+        except Exception:  # noqa: BLE001 - whatever it is, it is in the report
+            self.broken.append(Broken("the soak itself", [who], traceback.format_exc()))
+            self.view.findings = len(self.broken)
 
     async def _chapters(self) -> None:
         number = max(1, round(self.options.seconds / self.options.chapter_seconds))
@@ -113,7 +125,8 @@ class Soak:
                     await self._until_over(seconds)
 
     async def _chapter(self, chapter: Chapter, seconds: float) -> None:
-        await Cast(self.crowd, chapter, random.Random(self.crowd.chance.random())).come(seconds)
+        async with self._told_if_broken(chapter.name):
+            await Cast(self.crowd, chapter, random.Random(self.crowd.chance.random())).come(seconds)
         counts = self.keeper.close(chapter, time.monotonic())
         self.view.counts.ended(counts)
         self.broken += [Broken("wrong answer", [chapter.name], words) for words in chapter.wrong]
@@ -122,7 +135,8 @@ class Soak:
     async def _inquire(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            await self.keeper.look(time.monotonic())
+            async with self._told_if_broken("inquest"):
+                await self.keeper.look(time.monotonic())
             self.view.judged, self.view.open_questions = self.keeper.judged, self.keeper.open_questions
 
     async def _look(self, began: float) -> None:
@@ -144,8 +158,9 @@ class Soak:
         self.view.faults.in_force.clear()
         began = time.monotonic()
         self._phase("comes to rest")
-        await self.stage.system.until_ready(READY_SECONDS)
-        await until(self._all_delivered, _DELIVERED_SECONDS, pause=0.5)
+        async with self._told_if_broken("rest"):
+            await self.stage.system.until_ready(READY_SECONDS)
+            await until(self._all_delivered, _DELIVERED_SECONDS, pause=0.5)
         audit = await self.keeper.audit(self.options.drain_rate)
         report.rest_seconds = time.monotonic() - began - audit["audit_seconds"]
         self._phase("judges every chapter")

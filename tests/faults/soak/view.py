@@ -3,7 +3,6 @@ then. `picture` and `plain_line` are pure; `Display` is the edge."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, TextIO
@@ -99,7 +98,7 @@ def picture(view: View, width: int = _WIDTH) -> list[str]:
 class Display:
     """Draws over what it drew before, where that is possible."""
 
-    def __init__(self, out: TextIO = sys.stdout) -> None:
+    def __init__(self, out: TextIO) -> None:
         self._out = out
         self._lines = 0
         self._last = float("-inf")

@@ -15,10 +15,12 @@ from faults.soak.view import View
 from peakclip.local.stack import TENANT
 from peakclip.store import DATABASE_AWAY
 
-EXACT_SECONDS: Final = 30.0  # between two counts of all rows
+EXACT_SECONDS: Final = 60.0  # between two counts of all rows
+_LATE_SECONDS: Final = 5.0  # an order may be committed so long after its time, and behind later ones
 _RATE_SECONDS: Final = 10.0  # over which rates are told
 _COMMITTED: Final = (
-    "select count(*), extract(epoch from max(committed_at))::float8 from orders"
+    "select count(*) as rows, count(*) filter (where committed_at <= to_timestamp($3)) as before,"
+    " extract(epoch from max(committed_at))::float8 as newest from orders"
     " where tenant = $1 and committed_at > to_timestamp($2)"
 )
 _GONE_THROUGH: Final = (
@@ -37,7 +39,8 @@ class Watch:
     clock: Callable[[], float] = time.time  # epoch seconds
     _answers: int = 0  # yes, of waves under way
     _told: int = 0  # orders that clients know, of waves that are over
-    _base: tuple[int, float] = (0, 0.0)  # rows, and the time of the newest of them
+    _base: tuple[int, float] = (0, 0.0)  # rows up to this time: they are not counted again
+    _newest: float = 0.0
     _probes: dict[str, float] = field(
         default_factory=dict
     )  # orders on their way, and when they were accepted
@@ -87,13 +90,13 @@ class Watch:
         counts = self.view.counts
         try:
             if now - self._counted_at >= EXACT_SECONDS:
-                # An order may be committed a moment after its time, and behind a later one.
-                rows, newest = await self.database.fetchrow(_COMMITTED, TENANT, 0.0)
-                counts.cancellations = await self.database.fetchval(_CANCELLATIONS)
-                self._base, self._counted_at = (rows, newest or 0.0), now
-            else:
-                more, _ = await self.database.fetchrow(_COMMITTED, TENANT, self._base[1])
-                rows = self._base[0] + more
+                self._base, self._counted_at = (0, 0.0), now
+            below, since = self._base
+            until = max(since, self._newest - _LATE_SECONDS)
+            found = await self.database.fetchrow(_COMMITTED, TENANT, since, until)
+            rows = below + found["rows"]
+            self._base, self._newest = (below + found["before"], until), found["newest"] or self._newest
+            counts.cancellations = await self.database.fetchval(_CANCELLATIONS)
             for row in await self.database.fetch(_GONE_THROUGH, list(self._probes)):
                 self.view.faults.went_through(self._probes.pop(row["order_id"]), row["at"])
         except DATABASE_AWAY:
