@@ -63,7 +63,7 @@ class Keeper:
                 one.next_look = now + AGAIN_SECONDS
                 try:
                     one.verdict = await self.judge(one.chapter)
-                except _AwayError:
+                except AwayError:
                     return
                 return
 
@@ -96,11 +96,11 @@ class Keeper:
             process.kill()
             raise
         if process.returncode == AWAY:
-            raise _AwayError(complained.decode())
+            raise AwayError(complained.decode())
         if process.returncode:
             raise InquestError(f"{what}: exit code {process.returncode}: {complained.decode()[-4_000:]}")
         return msgspec.json.decode(said)
 
 
-class _AwayError(PeakclipError):
+class AwayError(PeakclipError):
     """NATS or PostgreSQL was away."""
