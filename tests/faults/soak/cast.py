@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -179,10 +180,11 @@ class Cast:
         buyer = Buyers(
             url, service, self._chance, self._chapter.history, names=f"{self._chapter.name}-probe-"
         )
+        sent_at = time.time()
         await buyer.wave(sale, 1, connections=1, again=0.0, deadline=_DEADLINE)
         self.wrong += buyer.wrong
         for order_id in buyer.accepted:
-            self._crowd.told.probe(order_id)
+            self._crowd.told.probe(order_id, sent_at)
         self._crowd.told.wave(len(buyer.accepted), 0, buyer.retries, buyer.causes)
 
     def _tell(self, whom: Buyers | Owners, before: tuple[int, Counter[str]], new: int, answers: int) -> None:

@@ -32,8 +32,8 @@ class Told(Protocol):
     def wave(self, orders: int, answers: int, retries: int, causes: Counter[str]) -> None:
         """One is over: orders that are new, answers that `accepted` has told of, retries and their causes."""
 
-    def probe(self, order_id: str) -> None:
-        """Somebody was told of this one just now."""
+    def probe(self, order_id: str, sent_at: float) -> None:
+        """Somebody was told of this one just now. Epoch seconds."""
 
     def acted(self, kind: Kind, orders: int) -> None: ...
 

@@ -42,7 +42,7 @@ from peakclip.store import DATABASE_AWAY
 
 AWAY: Final = 3  # exit code
 _MOST_SHOWN: Final = 50  # findings of a chapter
-_REST_SECONDS: Final = 900.0
+_REST_SECONDS: Final = 1_800.0
 _NICE: Final = 10
 _STATEMENT_SECONDS: Final = 600.0
 

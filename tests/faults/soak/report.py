@@ -97,12 +97,20 @@ class Report:
         return "\n".join(lines)
 
     def _faults_in_words(self) -> list[str]:
-        lines = ["Faults, and the longest until orders were accepted and committed again:"]
+        """The longest of each kind; `through` with the fault after which it was."""
+        lines = [
+            "Faults, and the longest until orders were accepted, committed and through from end to end again:"
+        ]
         for kind, of_kind in self.faults.get("kinds", {}).items():
-            slowest = of_kind["slowest_recovery_seconds"]
-            took = "?" if slowest is None else f"{slowest:.1f} s after {of_kind['slowest_after']}"
-            missed = f", {of_kind['missed']} met nobody" if of_kind["missed"] else ""
-            lines.append(f"  {kind:<10} {of_kind['done']:>5}   {took}{missed}")
+            slowest = of_kind["slowest"]
+            took = [f"{step} {one['seconds']:.1f} s" for step, one in slowest.items() if one is not None]
+            after = (
+                ""
+                if slowest["through"] is None
+                else f" ({slowest['through']['words'].partition(' after ')[2]})"
+            )
+            missed = f"; {of_kind['missed']} met nobody" if of_kind["missed"] else ""
+            lines.append(f"  {kind:<10} {of_kind['done']:>5}   {', '.join(took) or '?'}{after}{missed}")
         return lines
 
     def _broken_in_words(self) -> list[str]:

@@ -36,6 +36,7 @@ async def staged(options: Options, folder: Path) -> AsyncIterator[Stage]:
         **SETTINGS,
         "PEAKCLIP_RECONCILE_AFTER_SECONDS": "6",
         "PEAKCLIP_KEEP_BYTES": str(_KEEP_BYTES),
+        "PEAKCLIP_EFFECTS_MIN_WORKERS": "2",
     }
     async with webhook_receiver() as receiver, surroundings(folder) as around:
 
@@ -44,7 +45,7 @@ async def staged(options: Options, folder: Path) -> AsyncIterator[Stage]:
             return launched(around.adapt(spec), **planted)
 
         async with running(
-            folder / "data", settings, adapt=adapt, rate=options.drain_rate, min_workers=2, max_workers=3,
+            folder / "data", settings, adapt=adapt, rate=options.drain_rate, min_workers=2, max_workers=4,
             effects_rate=options.drain_rate, reaper_rate=_EXPIRIES,
         ) as system:  # fmt: skip
             yield Stage(folder, system, around, receiver)

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final
 
 from faults.nemesis.plan import Fault
+
+
+class Step(StrEnum):
+    """What has to be possible again after a fault."""
+
+    ACCEPTED = "accepted"  # an order that was sent afterwards
+    COMMITTED = "committed"  # any order
+    THROUGH = "through"  # an order that was accepted afterwards is in the database, though others were in front of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,20 +24,23 @@ class Slowest:
     seconds: float
     fault: Fault
 
+    @property
+    def words(self) -> str:
+        return f"{self.seconds:.1f} s after {str(self.fault).strip()}"
+
 
 @dataclass(slots=True)
 class Faults:
-    """Times in epoch seconds. A recovery ends when an order that was accepted after the fault is in the database.
-
-    Faults overlap, and orders wait in line: so it is an upper bound of what one fault costs.
-    """
+    """Times in epoch seconds. Faults overlap: what is told of one is an upper bound of what it costs."""
 
     in_force: list[Fault] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)  # by kind
     missed: Counter[str] = field(default_factory=Counter)  # by kind: nobody was there
     pairs: Counter[str] = field(default_factory=Counter)  # by kind and target, of those done
-    slowest: dict[str, Slowest] = field(default_factory=dict)  # by kind
-    _open: list[tuple[Fault, float]] = field(default_factory=list)  # with its end
+    slowest: dict[tuple[Step, str], Slowest] = field(default_factory=dict)  # by kind
+    _open: dict[Step, list[tuple[Fault, float]]] = field(  # with its end
+        default_factory=lambda: {step: [] for step in Step}
+    )
 
     def begins(self, fault: Fault) -> None:
         self.in_force.append(fault)
@@ -40,16 +52,16 @@ class Faults:
             return
         self.done[fault.kind] += 1
         self.pairs[f"{fault.kind} {fault.target}"] += 1
-        self._open.append((fault, at))
+        for waiting in self._open.values():
+            waiting.append((fault, at))
 
-    def went_through(self, accepted_at: float, committed_at: float) -> None:
-        """An order."""
-        for fault, ended_at in self._open:
-            took = committed_at - ended_at
-            before = self.slowest.get(fault.kind)
-            if ended_at < accepted_at and (before is None or took > before.seconds):
-                self.slowest[fault.kind] = Slowest(took, fault)
-        self._open = [(fault, ended_at) for fault, ended_at in self._open if ended_at >= accepted_at]
+    def took(self, step: Step, since: float, at: float) -> None:
+        """An order took the step at this time. It shows that faults are over that ended before `since`."""
+        for fault, ended_at in self._open[step]:
+            before = self.slowest.get((step, fault.kind))
+            if ended_at < since and (before is None or at - ended_at > before.seconds):
+                self.slowest[step, fault.kind] = Slowest(at - ended_at, fault)
+        self._open[step] = [(fault, ended_at) for fault, ended_at in self._open[step] if ended_at >= since]
 
     @property
     def number(self) -> int:
@@ -62,17 +74,17 @@ class Faults:
             "done": self.number,
             "missed": self.missed.total(),
             "kinds": {
-                kind: {
-                    "done": self.done[kind],
-                    "missed": self.missed[kind],
-                    "slowest_recovery_seconds": None
-                    if (slow := self.slowest.get(kind)) is None
-                    else round(slow.seconds, 2),
-                    "slowest_after": None if slow is None else str(slow.fault).strip(),
-                }
+                kind: {"done": self.done[kind], "missed": self.missed[kind], "slowest": self._slowest(kind)}
                 for kind in kinds
             },
             "pairs": dict(sorted(self.pairs.items())),
+        }
+
+    def _slowest(self, kind: str) -> dict[str, Any]:
+        found = {step: self.slowest.get((step, kind)) for step in Step}
+        return {
+            str(step): None if slow is None else {"seconds": round(slow.seconds, 2), "words": slow.words}
+            for step, slow in found.items()
         }
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from faults.history.record import Kind
 from faults.nemesis.plan import Fault
+from faults.soak.tally import Step
 from faults.soak.view import View
 
 from peakclip.local.stack import TENANT
@@ -53,8 +54,10 @@ class Watch:
         self._answers += answers
         self._count()
 
-    def probe(self, order_id: str) -> None:
-        self._probes[order_id] = self.clock()
+    def probe(self, order_id: str, sent_at: float) -> None:
+        now = self.clock()
+        self._probes[order_id] = now
+        self.view.faults.took(Step.ACCEPTED, sent_at, now)
 
     def wave(self, orders: int, answers: int, retries: int, causes: Counter[str]) -> None:
         self._told += orders
@@ -98,11 +101,12 @@ class Watch:
             self._base, self._newest = (below + found["before"], until), found["newest"] or self._newest
             counts.cancellations = await self.database.fetchval(_CANCELLATIONS)
             for row in await self.database.fetch(_GONE_THROUGH, list(self._probes)):
-                self.view.faults.went_through(self._probes.pop(row["order_id"]), row["at"])
+                self.view.faults.took(Step.THROUGH, self._probes.pop(row["order_id"]), row["at"])
         except DATABASE_AWAY:
             counts.committed = None
         else:
             counts.committed = rows
+            self.view.faults.took(Step.COMMITTED, self._newest, self._newest)
         self._rates(now)
 
     def _rates(self, now: float) -> None:

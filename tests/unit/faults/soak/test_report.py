@@ -11,7 +11,7 @@ from faults.history.finding import Damage, Finding
 from faults.nemesis.plan import Fault, Kind
 from faults.soak.options import Options, parse
 from faults.soak.report import Broken, Report, of_audit, of_ends, of_verdicts
-from faults.soak.tally import Faults
+from faults.soak.tally import Faults, Step
 from faults.soak.verdict import Verdict
 
 AUDIT = {
@@ -25,7 +25,8 @@ def report() -> Report:
     fault = Fault(3.0, Kind.KILL, "nats")
     faults.begins(fault)
     faults.ends(fault, 10.0, missed=False)
-    faults.went_through(12.0, 12.5)
+    faults.took(Step.ACCEPTED, 10.5, 11.0)
+    faults.took(Step.THROUGH, 12.0, 12.5)
     return Report(
         Options(minutes=2, seed=7), {"python": "3"}, 1.0, load_seconds=120.0, rest_seconds=30.0, check_seconds=9.0,
         clients={"accepted": 60_000, "retries": 12, "unknown": 3}, orders={"expired": 1_000, "paid": 59_000},
@@ -39,7 +40,7 @@ def test_nothing_broken() -> None:
     words = whole.words()
     assert "60,000 orders accepted in 2:00 (500/s), 1 faults; at rest after 0:30, checked in 0:09." in words
     assert "In the database: 60,000 (1,000 expired, 59,000 paid)." in words
-    assert "  kill           1   2.5 s after 3.00 kill nats" in words
+    assert "  kill           1   accepted 1.0 s, through 2.5 s (3.00 kill nats)" in words
     assert "Findings: 0. Whatever was promised was kept." in words
     assert words.endswith("Again with the same faults: make soak MINUTES=2 SEED=7 RATE=600 FAULTS=30")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from faults.nemesis.plan import Fault, Kind
-from faults.soak.tally import Counts, Faults
+from faults.soak.tally import Counts, Faults, Step
 
 KILL = Fault(1.0, Kind.KILL, "nats")
 FREEZE = Fault(2.0, Kind.FREEZE, "orders", 3.0)
@@ -16,15 +16,31 @@ def done(faults: Faults, fault: Fault, at: float, *, missed: bool = False) -> No
     faults.ends(fault, at, missed=missed)
 
 
-def test_a_recovery_lasts_until_an_order_that_came_afterwards_is_in_the_database() -> None:
+def test_a_recovery_lasts_until_an_order_that_came_afterwards_takes_the_step() -> None:
     faults = Faults()
     done(faults, KILL, 100.0)
-    faults.went_through(99.0, 101.0)
+    faults.took(Step.THROUGH, 99.0, 101.0)
     assert not faults.slowest, "it came before"
-    faults.went_through(101.5, 103.25)
-    assert faults.slowest[Kind.KILL].seconds == 3.25
-    faults.went_through(104.0, 110.0)
-    assert faults.slowest[Kind.KILL].seconds == 3.25, "it is over"
+    faults.took(Step.THROUGH, 101.5, 103.25)
+    assert faults.slowest[Step.THROUGH, Kind.KILL].seconds == 3.25
+    faults.took(Step.THROUGH, 104.0, 110.0)
+    assert faults.slowest[Step.THROUGH, Kind.KILL].seconds == 3.25, "it is over"
+
+
+def test_each_step_is_waited_for_by_itself() -> None:
+    faults = Faults()
+    done(faults, KILL, 100.0)
+    faults.took(Step.ACCEPTED, 100.5, 101.0)
+    faults.took(Step.COMMITTED, 104.0, 104.0)
+    assert {step: slow.seconds for (step, _), slow in faults.slowest.items()} == {
+        Step.ACCEPTED: 1.0,
+        Step.COMMITTED: 4.0,
+    }
+    assert faults.told()["kinds"]["kill"]["slowest"] == {
+        "accepted": {"seconds": 1.0, "words": "1.0 s after 1.00 kill nats"},
+        "committed": {"seconds": 4.0, "words": "4.0 s after 1.00 kill nats"},
+        "through": None,
+    }
 
 
 def test_the_slowest_of_a_kind_is_kept_with_its_fault() -> None:
@@ -35,9 +51,9 @@ def test_the_slowest_of_a_kind_is_kept_with_its_fault() -> None:
         (KILL, 300.0, 2.0),
     ):
         done(faults, fault, at)
-        faults.went_through(at + 0.5, at + after)
-    told = faults.told()["kinds"]["kill"]
-    assert told == {"done": 3, "missed": 0, "slowest_recovery_seconds": 4.0, "slowest_after": "9.00 kill api"}
+        faults.took(Step.ACCEPTED, at + 0.5, at + after)
+    assert faults.slowest[Step.ACCEPTED, Kind.KILL].words == "4.0 s after 9.00 kill api"
+    assert faults.told()["kinds"]["kill"]["done"] == 3
 
 
 def test_of_faults_that_overlap_each_waits_for_both() -> None:
@@ -45,18 +61,22 @@ def test_of_faults_that_overlap_each_waits_for_both() -> None:
     faults.begins(FREEZE)
     done(faults, KILL, 100.0)
     faults.ends(FREEZE, 102.0, missed=False)
-    faults.went_through(102.5, 103.0)
-    assert {kind: slow.seconds for kind, slow in faults.slowest.items()} == {Kind.KILL: 3.0, Kind.FREEZE: 1.0}
+    faults.took(Step.THROUGH, 102.5, 103.0)
+    assert {kind: slow.seconds for (_, kind), slow in faults.slowest.items()} == {
+        Kind.KILL: 3.0,
+        Kind.FREEZE: 1.0,
+    }
 
 
 def test_a_fault_that_met_nobody_is_counted_as_such() -> None:
     faults = Faults()
     done(faults, KILL, 100.0, missed=True)
     assert faults.number == 0
+    never = {"accepted": None, "committed": None, "through": None}
     assert faults.told() == {
         "done": 0,
         "missed": 1,
-        "kinds": {"kill": {"done": 0, "missed": 1, "slowest_recovery_seconds": None, "slowest_after": None}},
+        "kinds": {"kill": {"done": 0, "missed": 1, "slowest": never}},
         "pairs": {},
     }
 

@@ -10,6 +10,7 @@ import pytest
 from faults.history.record import Kind
 from faults.nemesis.plan import Fault
 from faults.nemesis.plan import Kind as FaultKind
+from faults.soak.tally import Step
 from faults.soak.view import View
 from faults.soak.watch import EXACT_SECONDS, Watch
 
@@ -97,12 +98,14 @@ async def test_an_order_that_went_through_ends_the_recovery(watch: Watch, rows: 
     watch.begins(fault)
     watch.ends(fault, missed=False)
     watch.clock = lambda: 101.0
-    watch.probe("o")
+    watch.probe("o", 100.75)
+    rows.committed["an older one"] = 100.25
     await watch.look(0.0)
-    assert not watch.view.faults.slowest
+    assert [step for step, _ in watch.view.faults.slowest] == [Step.ACCEPTED]
     rows.committed["o"] = 102.0
     await watch.look(1.0)
-    assert watch.view.faults.slowest[FaultKind.KILL].seconds == 1.5
+    took = {step: slow.seconds for (step, _), slow in watch.view.faults.slowest.items()}
+    assert took == {Step.ACCEPTED: 0.5, Step.COMMITTED: 1.5, Step.THROUGH: 1.5}
 
 
 async def test_rates_are_those_of_the_last_seconds(watch: Watch, rows: Rows) -> None:
