@@ -56,7 +56,9 @@ class Cast:
         )
         self.owners = Owners(url, service, chapter.history, crowd.told.accepted, _DEADLINE)
         self.wrong: list[str] = []
+        # What the crowd has been told of already: several waves are under way at once.
         self._told_accepted = 0
+        self._told: dict[type, tuple[int, Counter[str]]] = {}
 
     async def come(self, seconds: float) -> None:
         """Until the last answer is in, which may be long after `seconds`."""
@@ -157,14 +159,13 @@ class Cast:
 
     async def _wave(self, sale: str, rate: float, *, at_once: bool) -> None:
         try:
-            before = self.buyers.retries, Counter(self.buyers.causes)
             answers = await self.buyers.wave(
                 sale, max(1, round(rate * STEP_SECONDS)), rate=None if at_once else rate, connections=48,
                 again=_AGAIN, deadline=_DEADLINE,
             )  # fmt: skip
             now = len(self.buyers.accepted)
             new, self._told_accepted = now - self._told_accepted, now
-            self._tell(self.buyers, before, new, answers["accepted"])
+            self._tell(self.buyers, new, answers["accepted"])
         finally:
             self._crowd.waves.release()
 
@@ -187,8 +188,10 @@ class Cast:
             self._crowd.told.probe(order_id, sent_at)
         self._crowd.told.wave(len(buyer.accepted), 0, buyer.retries, buyer.causes)
 
-    def _tell(self, whom: Buyers | Owners, before: tuple[int, Counter[str]], new: int, answers: int) -> None:
-        self._crowd.told.wave(new, answers, whom.retries - before[0], whom.causes - before[1])
+    def _tell(self, whom: Buyers | Owners, new: int, answers: int) -> None:
+        retries, causes = self._told.get(type(whom), (0, Counter()))
+        self._told[type(whom)] = whom.retries, Counter(whom.causes)
+        self._crowd.told.wave(new, answers, whom.retries - retries, whom.causes - causes)
 
     # -- afterwards ----------------------------------------------------------------------------------------
 
@@ -216,10 +219,9 @@ class Cast:
         await self._ask(wishes)
 
     async def _ask(self, wishes: list[Wish]) -> list[bool]:
-        before = self.owners.retries, Counter(self.owners.causes)
         granted = await self.owners.ask(wishes, len(wishes) / STEP_SECONDS, 8)
         new = sum(granted) if wishes[0].kind is Kind.ORDER else 0
-        self._tell(self.owners, before, new, new)
+        self._tell(self.owners, new, new)
         for wish, yes in zip(wishes, granted, strict=True):
             if yes:
                 self._crowd.told.acted(wish.kind, 1)
