@@ -20,6 +20,7 @@ from peakclip.errors import PeakclipError
 
 SETTLES_SECONDS: Final = 30.0  # after the last answer, before a chapter is judged for the first time
 AGAIN_SECONDS: Final = 20.0  # it may not have come to rest
+_AT_ONCE: Final = 2  # processes, at the end: while there is load, one
 
 
 class InquestError(PeakclipError):
@@ -69,11 +70,14 @@ class Keeper:
 
     async def last_look(self) -> list[Verdict]:
         """At all of them, at rest."""
-        found = []
-        for one in self.closed.values():
-            one.verdict = await self.judge(one.chapter)
-            found.append(one.verdict)
-        return found
+        at_once = asyncio.Semaphore(_AT_ONCE)
+
+        async def look(one: _Closed) -> Verdict:
+            async with at_once:
+                one.verdict = await self.judge(one.chapter)
+                return one.verdict
+
+        return list(await asyncio.gather(*(look(one) for one in self.closed.values())))
 
     async def judge(self, chapter: Chapter) -> Verdict:
         mine = [one for one in self.deliveries() if chapter_of(one.user) == chapter.name]

@@ -73,7 +73,7 @@ async def take(js: JetStream, folder: Path) -> Position:
             with (here / name).open("ab") as file:
                 file.write(_encoder.encode_lines(messages))
     after = Position(events[0], line[0], before.complete and events[1] and line[1])
-    unseen = folder / "position-unseen.json"
+    unseen = folder / f"position-{os.getpid()}.json"
     unseen.write_bytes(_encoder.encode(after))
     os.replace(unseen, folder / "position.json")
     return after
