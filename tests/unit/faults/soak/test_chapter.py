@@ -24,6 +24,14 @@ def test_customers_are_within_the_bounds_of_their_chapter_and_of_no_other(number
     assert not low <= other < high
 
 
+def test_names_that_only_begin_alike_are_not_within_the_bounds() -> None:
+    low, high = bounds("s0001")
+    assert low <= "c-s0001-" < high
+    assert not any(
+        low <= name < high for name in ("c-s0001", "c-s00011-1", "c-s0001a", "c-s0001,", "c-s0001.")
+    )
+
+
 def test_others_are_in_no_chapter() -> None:
     assert [chapter_of(name) for name in ("", "ann", "c-s12-1", "s0001-1", "c-s0001")] == [None] * 5
 
