@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from faults.nemesis.plan import Kind, pairs
 from faults.sabotage import SABOTAGES
 
 # A first attempt at an order costs some 8 KB on the disk until the end: rows, indexes, streams and write-ahead log.
@@ -25,13 +26,22 @@ class Options:
     chapter_seconds: float = 90.0  # so long the same customers come to the same sales
     report: Path = Path(".soak/report.json")
     plant: str = ""  # a protection that is taken out, for a test of the soak
-    among: tuple[str, ...] = ()  # kinds of faults; empty: all
+    among: tuple[str, ...] = ()  # kinds of faults, or a kind and its target (`kill:nats`); empty: all
     patience: float = 600.0  # seconds until the last unit of a scarce sale must have been paid for
     keep: bool = False  # the data folder, even if nothing is broken
 
     @property
     def seconds(self) -> float:
         return 60.0 * self.minutes
+
+    @property
+    def pairs(self) -> list[tuple[Kind, str]]:
+        """What is done to whom."""
+        return [
+            (kind, target)
+            for kind, target in pairs()
+            if not self.among or kind in self.among or f"{kind}:{target}" in self.among
+        ]
 
     @property
     def drain_rate(self) -> float:
@@ -71,15 +81,18 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     )
     parser.add_argument("--patience", type=float, default=usual.patience, help=argparse.SUPPRESS)
     parser.add_argument("--report", type=Path, help="JSON file (.soak/SEED.json)")
-    parser.add_argument("--among", nargs="*", default=[], metavar="KIND", help="these kinds of faults only")
+    parser.add_argument("--among", nargs="*", default=[], metavar="KIND[:TARGET]", help="these faults only")
     parser.add_argument("--plant", default="", choices=["", *SABOTAGES], help="take out a protection first")
     parser.add_argument("--keep", action="store_true", help="keep data and logs, even if nothing is broken")
     given = parser.parse_args(argv)
     if given.minutes <= 0 or given.rate <= 0 or given.faults <= 0 or given.chapter_seconds <= 0:
         parser.error("minutes, rate and faults are above 0")
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
-    return Options(
+    options = Options(
         minutes=given.minutes, seed=seed, rate=given.rate, faults=given.faults,
         chapter_seconds=given.chapter_seconds, report=given.report or Path(".soak") / f"{seed}.json",
         patience=given.patience, plant=given.plant, among=tuple(given.among), keep=given.keep,
     )  # fmt: skip
+    if not options.pairs:
+        parser.error(f"there is no such fault as {' or '.join(options.among)}")
+    return options

@@ -22,7 +22,7 @@ from faults.history.fetch import delivery
 from faults.judge import exits
 from faults.launcher import READY_SECONDS
 from faults.nemesis.nemesis import Nemesis
-from faults.nemesis.plan import pairs, plan
+from faults.nemesis.plan import plan
 from faults.soak.cast import Cast
 from faults.soak.chapter import Chapter
 from faults.soak.crowd import Crowd
@@ -100,8 +100,8 @@ class Soak:
                 await self.over.wait()
 
     async def _harm(self) -> None:
-        among = [pair for pair in pairs() if not self.options.among or pair[0] in self.options.among]
-        faults = plan(self.options.seed, self.options.seconds, 60.0 / self.options.faults, among, _LONG_SHARE)
+        pause = 60.0 / self.options.faults
+        faults = plan(self.options.seed, self.options.seconds, pause, self.options.pairs, _LONG_SHARE)
         async with self._told_if_broken("nemesis"):
             await Nemesis(self.stage.system, self.stage.around, self.watch).run(faults)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from faults.history.finding import Damage, Finding
-from faults.nemesis.plan import Fault, Kind
+from faults.nemesis.plan import Fault, Kind, pairs
 from faults.soak.options import Options, parse
 from faults.soak.report import Broken, Report, of_audit, of_ends, of_verdicts
 from faults.soak.tally import Faults, Step
@@ -98,10 +98,20 @@ def test_options() -> None:
     assert given.told()["drain_rate"] == 25_600.0
     assert parse(["--seed", "9"]).report == Path(".soak/9.json")
     assert 0 <= parse([]).seed < 1_000_000
+    assert parse([]).pairs == pairs()
+    chosen = parse(["--among", "backends", "kill:nats"]).pairs
+    assert set(chosen) == {(Kind.BACKENDS, "postgres"), (Kind.KILL, "nats")}
 
 
 @pytest.mark.parametrize(
-    "argv", [["--minutes", "0"], ["--rate", "-1"], ["--faults", "0"], ["--plant", "nothing"]]
+    "argv",
+    [
+        ["--minutes", "0"],
+        ["--rate", "-1"],
+        ["--faults", "0"],
+        ["--plant", "nothing"],
+        ["--among", "kill:nobody"],
+    ],
 )
 def test_options_that_cannot_be(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
