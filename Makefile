@@ -96,6 +96,14 @@ dst: RUNS := $(if $(filter 100000,$(RUNS)),1000,$(RUNS))
 dst: $(READY) ## the whole system on virtual time over models of its servers, from seeds, with faults (RUNS=50000 FROM=0)
 	PYTHONPATH=tests:. $(BIN)/python -m simulation.system --runs $(RUNS) --from $(FROM) $(ARGS)
 
+# How long, from which seed (any if none is given), how many orders a second and faults a minute.
+MINUTES ?= 5
+RATE ?= 600
+FAULTS ?= 30
+.PHONY: soak
+soak: $(READY) ## the whole system under load and faults, then the full check (MINUTES=40 SEED=7 RATE=600 FAULTS=30)
+	PYTHONPATH=tests:. $(BIN)/python -m faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --rate $(RATE) --faults $(FAULTS) $(ARGS)
+
 .PHONY: mutation
 mutation: $(READY) ## plant faults in the plan and the limiter, and count those that no test notices (hours; ARGS="plan.steps")
 	scripts/mutation $(ARGS)

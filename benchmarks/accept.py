@@ -44,7 +44,7 @@ class Measured:
 async def measure(options: Options, say: Say) -> dict[str, Any]:
     """The result as it is kept: every run, and what follows from them."""
     async with environment(lazy=True) as env:
-        about = await machine.describe(env)
+        about = await machine.describe(env.database, env.folder.path)
         for sale in {SALE, *SALES.values()}:
             await make_sale(env, sale)
         connections, trials = await _tuned(env, options)

@@ -45,7 +45,7 @@ _RATIOS: Final = (
 async def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
     """The result as it is kept."""
     async with environment(lazy=False) as env:
-        about = await machine.describe(env)
+        about = await machine.describe(env.database, env.folder.path)
         await make_sale(env, _SALE)
         await set_pace(env.js, topology.ORDERS_POOL, limit_per_second=GREATEST_RATE)
         async with contextlib.AsyncExitStack() as stack:

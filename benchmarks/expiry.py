@@ -38,7 +38,7 @@ _LONGEST_SECONDS: Final = 600.0
 async def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
     """The result as it is kept."""
     async with environment(lazy=False) as env:
-        about = await machine.describe(env)
+        about = await machine.describe(env.database, env.folder.path)
         for sale in (_SALE, _DUE_SALE):
             await make_sale(env, sale)
         bench = _Bench(env, options, say)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import psutil
 
-from benchmarks.environment import ROOT, Environment
+from benchmarks.environment import ROOT
 from peakclip.local.nats import binary
 
 _PACKAGES: Final = ("peakclip", "aiohttp", "uvloop", "asyncpg", "nats-py", "msgspec")
@@ -23,7 +23,7 @@ _SYNC_TRIES: Final = 200
 _SYNC_BYTES: Final = 4096
 
 
-async def describe(env: Environment) -> dict[str, Any]:
+async def describe(database: Any, folder: Path) -> dict[str, Any]:
     """Programs, machine, disk and code."""
     return await describe_servers(env.database, env.folder.path)
 

@@ -42,7 +42,7 @@ _FOREIGN_FRAMES: Final = 40
 async def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
     """The result as it is kept."""
     async with environment(lazy=False) as env:
-        about = await machine.describe(env)
+        about = await machine.describe(env.database, env.folder.path)
         await make_sale(env, _SALE)
         cores = sorted(os.sched_getaffinity(0))
         own, others = (cores[:1], cores[1:]) if len(cores) > 1 else (cores, cores)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -20,27 +20,55 @@ from faults.history.record import History, Kind
 from peakclip.load.access import post
 from peakclip.load.driver import Driver
 from peakclip.load.http import order_requests
-from peakclip.load.outcome import Answer, LoadOptions, problem_name
+from peakclip.load.outcome import Answer, LoadOptions, Progress, problem_name
 from peakclip.local.stack import TENANT
 from peakclip.messages import order_id
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class Request:
     raw: bytes
     order_id: str  # what the key names
+    customer: str
     answered: bool = False  # was answered 202 before
+
+
+def heard(accepted: Callable[[int], None] | None) -> Callable[[Progress], None] | None:
+    """For a driver: tells how many more were accepted, whenever there were any."""
+    if accepted is None:
+        return None
+    before = 0
+
+    def progress(now: Progress) -> None:
+        nonlocal before
+        more, before = now.accepted - before, now.accepted
+        if more:
+            accepted(more)
+
+    return progress
 
 
 class Buyers:
     """All the customers of one test."""
 
-    def __init__(self, url: str, key: str, chance: random.Random, history: History | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        chance: random.Random,
+        history: History | None = None,
+        *,
+        names: str = "f",
+        answered: Callable[[int], None] | None = None,
+    ) -> None:
+        """`names`: what customers' names begin with, after `c-`. `answered` hears how many were accepted, meanwhile."""
+        self._names = names
+        self._answered = answered
         self._url = url
         self._key = key
         self._chance = chance
         self._runs = 0
-        self._known: dict[str, list[_Request]] = {}  # sale -> accepted requests
+        self.known: dict[str, list[Request]] = {}  # sale -> accepted requests
         self.accepted: dict[str, int] = {}  # order id -> quantity: every 202
         self.refused: dict[str, str] = {}  # order id -> problem, of orders that were never accepted
         self.wrong: list[str] = []  # answers that break the contract, in words
@@ -64,12 +92,12 @@ class Buyers:
 
     async def ask_again(self, sale: str, connections: int = 32) -> Counter[str]:
         """Every order of the sale that was ever accepted, once more."""
-        requests = self._chance.sample(known := self._known.get(sale, []), len(known))
+        requests = self._chance.sample(known := self.known.get(sale, []), len(known))
         self.repeats += len(requests)
         return await self._send(sale, requests, None, connections, 90.0)
 
     async def _send(
-        self, sale: str, requests: list[_Request], rate: float | None, connections: int, deadline: float
+        self, sale: str, requests: list[Request], rate: float | None, connections: int, deadline: float
     ) -> Counter[str]:
         options = LoadOptions(
             url=self._url, sale=sale, key=self._key, orders=len(requests), connections=connections, rate=rate,
@@ -78,9 +106,12 @@ class Buyers:
         driver = Driver(options, urlsplit(self._url), [request.raw for request in requests])
         await driver.open()
         attempts = [
-            self.history.invoke(Kind.PURCHASE, order_id=request.order_id, sale=sale) for request in requests
+            self.history.invoke(
+                Kind.PURCHASE, order_id=request.order_id, sale=sale, customer=request.customer
+            )
+            for request in requests
         ]
-        await driver.run(None)
+        await driver.run(heard(self._answered))
         self.retries += driver.retries
         self.causes += driver.causes
         self.answered += (
@@ -105,7 +136,7 @@ class Buyers:
         else:
             self.history.answered(attempt, answer.status, {"type": problem_name(answer.status, answer.body)})
 
-    def _note_changes_of_mind(self, pairs: Sequence[tuple[_Request, Answer | None]]) -> None:
+    def _note_changes_of_mind(self, pairs: Sequence[tuple[Request, Answer | None]]) -> None:
         """A key that was sent again after its first answer had come must get that answer again."""
         accepted: dict[str, float] = {}  # order id -> seconds after the start of the wave
         for request, answer in pairs:
@@ -117,9 +148,9 @@ class Buyers:
             if answer.at - answer.latency > accepted[request.order_id]:
                 self.wrong.append(f"{request.order_id}: accepted, and when it was sent again {answer.status}")
 
-    def _requests(self, sale: str, orders: int, again: float) -> list[_Request]:
+    def _requests(self, sale: str, orders: int, again: float) -> list[Request]:
         self._runs += 1
-        run = f"f{self._chance.randrange(16**6):06x}-{self._runs}"
+        run = f"{self._names}{self._chance.randrange(16**6):06x}-{self._runs}"
         raws = order_requests(
             host=urlsplit(self._url).netloc,
             path=f"/v1/sales/{sale}/orders",
@@ -127,10 +158,10 @@ class Buyers:
             run=run,
             count=orders,
         )
-        new = [_Request(raw, order_id(TENANT, f"k-{run}-{i}")) for i, raw in enumerate(raws)]
+        new = [Request(raw, order_id(TENANT, f"k-{run}-{i}"), f"c-{run}-{i}") for i, raw in enumerate(raws)]
         few = round(orders * again / 2)
         twice = self._chance.sample(new, few)
-        known = self._known.get(sale, [])
+        known = self.known.get(sale, [])
         # Half of them the newest there are: an API process may not have heard of these yet.
         newest = known[-few // 2 :] if few else []
         old = [*newest, *self._chance.sample(known, min(few - len(newest), len(known)))]
@@ -140,7 +171,7 @@ class Buyers:
         self._chance.shuffle(requests)
         return requests
 
-    def _note(self, sale: str, request: _Request, answer: Answer | None) -> str:
+    def _note(self, sale: str, request: Request, answer: Answer | None) -> str:
         if answer is None:
             self.wrong.append(f"{request.order_id}: no final answer")
             return "unanswered"
@@ -157,7 +188,7 @@ class Buyers:
         if named != request.order_id:
             self.wrong.append(f"{request.order_id}: answered with the order id {named}")
         if named not in self.accepted:
-            self._known.setdefault(sale, []).append(_Request(request.raw, request.order_id, answered=True))
+            self.known.setdefault(sale, []).append(replace(request, answered=True))
         self.accepted[named] = 1
         self.refused.pop(request.order_id, None)
         return "accepted"

@@ -52,6 +52,7 @@ class Shop:
     refunded: int = 0  # payments that were answered 409 with `refunded`
     wrong: list[str] = field(default_factory=list)
     history: History = field(default_factory=lambda: History(TENANT))
+    names: str = ""  # what all customers' names begin with; the sale's id if nothing is said
     _session: aiohttp.ClientSession | None = None
 
     @property
@@ -65,7 +66,7 @@ class Shop:
         connector = aiohttp.TCPConnector(limit=CONNECTIONS)
         timeout = aiohttp.ClientTimeout(total=None, sock_read=30)  # the wait for a connection does not count
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as self._session:
-            names = [f"{self.sale}-{number}" for number in range(buyers)]
+            names = [f"{self.names or self.sale}-{number}" for number in range(buyers)]
             plans = self._plans(buyers)
             tasks = [
                 asyncio.create_task(self._shopper(name, plan))

@@ -139,10 +139,11 @@ def _in_group(pid: int, leader: int | None) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def connected(credentials: Mapping[str, Any]) -> AsyncIterator[Data]:
+async def connected(credentials: Mapping[str, Any], command_timeout: float = 10.0) -> AsyncIterator[Data]:
     database = await store.connect(
-        f"{credentials['database_url']}&application_name={OURS}", min_size=1, max_size=4
-    )
+        f"{credentials['database_url']}&application_name={OURS}", min_size=1, max_size=4,
+        command_timeout=command_timeout,
+    )  # fmt: skip
     try:
         async with await JetStream.connect(credentials["nats_url"], name=OURS, timeout_seconds=15) as js:
             yield Data(credentials, database, js)

@@ -39,10 +39,10 @@ async def read_database(pool: Any) -> Snapshot:
         ] = {}  # a few combinations of effects, for any number of events
         return Snapshot(
             sales=tuple(SaleRow(*row) for row in await connection.fetch(query("audit_sales"))),
-            orders=tuple([_order(row) async for row in _rows(connection, "audit_orders")]),
+            orders=tuple([order_of(row) async for row in _rows(connection, "audit_orders")]),
             payments=tuple([Payment(*row) async for row in _rows(connection, "audit_payments")]),
-            dead_letters=tuple([_letter(row) async for row in _rows(connection, "audit_dead_letters")]),
-            dropped=tuple([_dropped(row) async for row in _rows(connection, "audit_dropped")]),
+            dead_letters=tuple([letter_of(row) async for row in _rows(connection, "audit_dead_letters")]),
+            dropped=tuple([dropped_of(row) async for row in _rows(connection, "audit_dropped")]),
             effects={
                 row["event_id"]: known.setdefault(tuple(row["effects"]), tuple(row["effects"]))
                 async for row in _rows(connection, "audit_effects")
@@ -56,7 +56,7 @@ def _rows(connection: Any, name: str) -> Any:
     return connection.cursor(query(name), prefetch=5_000)
 
 
-def _order(row: Any) -> OrderRow:
+def order_of(row: Any) -> OrderRow:
     values = dict(row)
     for name in ("tenant", "sale_id", "status", "reason"):
         if values[name] is not None:
@@ -64,7 +64,7 @@ def _order(row: Any) -> OrderRow:
     return OrderRow(**values)
 
 
-def _letter(row: Any) -> DeadLetter:
+def letter_of(row: Any) -> DeadLetter:
     order_ids: tuple[str, ...] = ()
     units: tuple[tuple[str, str, int], ...] = ()
     if row["pool"] in (topology.ORDERS_POOL, topology.RELAY):
@@ -78,5 +78,5 @@ def _letter(row: Any) -> DeadLetter:
     return DeadLetter(row["message_id"], row["pool"], row["cause"], row["attempts"], order_ids, units)
 
 
-def _dropped(row: Any) -> Dropped:
+def dropped_of(row: Any) -> Dropped:
     return Dropped(row["message_id"], tuple(msgspec.json.decode(row["order_ids"], type=list[str])))

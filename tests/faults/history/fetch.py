@@ -18,7 +18,7 @@ from peakclip.audit.fetch import gather_facts, read_stream
 from peakclip.jetstream import StoredMessage
 from peakclip.messages import decode_order
 
-_NOTIFICATIONS: Final = """
+NOTIFICATIONS: Final = """
 select n.event_id, n.audience, n.user_id, n.kind, extract(epoch from n.created_at)::float8 as at,
        d.delivery_id::text as webhook
 from notifications n left join deliveries d on d.notification_id = n.notification_id and d.channel = 'webhook'
@@ -52,10 +52,11 @@ async def read_facts(
     line: list[Queued] = []
 
     def note_order(message: StoredMessage) -> None:
-        frame = message.headers[topology.FRAME_HEADER]
-        line.append(Queued(message.seq, frame, decode_order(message.payload).order_id, message.at))
+        if is_first_attempt(message):
+            line.append(queued_of(message))
 
-    await read_stream(data.js, topology.SECKILL, "order.seckill.created.*", 1, note_order)
+    # Of all subjects: of some of them the end would never be seen when the last message is of another.
+    await read_stream(data.js, topology.SECKILL, ">", 1, note_order)
     return Facts(
         orders=audited.orders,
         sales=audited.sales,
@@ -66,7 +67,7 @@ async def read_facts(
         events_complete=state.first_seq <= 1,
         effects=audited.effects,
         reviews=tuple([Review(*row) for row in await data.database.fetch(_REVIEWS)]),
-        notifications=tuple([Notification(*row) for row in await data.database.fetch(_NOTIFICATIONS)]),
+        notifications=tuple([Notification(*row) for row in await data.database.fetch(NOTIFICATIONS)]),
         deliveries=None if deliveries is None else tuple(deliveries),
         dead_letters=audited.dead_letters,
         dropped=audited.dropped,
@@ -81,6 +82,16 @@ def event_of(message: StoredMessage) -> Event:
         message.seq, event_id, message.subject, body.order_id, body.version, body.status, body.at.timestamp(),
         message.at, calls_for, message.headers.get("Nats-Msg-Id", event_id),
     )  # fmt: skip
+
+
+def is_first_attempt(message: StoredMessage) -> bool:
+    """In the line: nobody has given it back yet."""
+    return message.subject != topology.retry_subject(topology.ORDERS_POOL)
+
+
+def queued_of(message: StoredMessage) -> Queued:
+    frame = message.headers[topology.FRAME_HEADER]
+    return Queued(message.seq, frame, decode_order(message.payload).order_id, message.at)
 
 
 def delivery(call: Call) -> Delivery:

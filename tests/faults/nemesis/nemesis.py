@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -72,10 +72,32 @@ async def surroundings(folder: Path) -> AsyncIterator[Surroundings]:
         yield Surroundings(found, clocks)
 
 
+class Watch(Protocol):
+    """Who is told what is done."""
+
+    def begins(self, fault: Fault) -> None: ...
+
+    def ends(self, fault: Fault, *, missed: bool) -> None: ...
+
+    def says(self, words: str) -> None: ...
+
+
+class Printed:
+    def begins(self, fault: Fault) -> None:
+        print(f"  {fault}")
+
+    def ends(self, fault: Fault, *, missed: bool) -> None:
+        pass
+
+    def says(self, words: str) -> None:
+        print(f"  {words}")
+
+
 @dataclass
 class Nemesis:
     system: System
     around: Surroundings
+    watch: Watch = field(default_factory=Printed)
     done: Counter[str] = field(default_factory=Counter)
     missed: list[Fault] = field(default_factory=list)  # nobody was there
     mending: dict[str, int] = field(default_factory=dict)  # faults under way, by what they bend
@@ -98,7 +120,8 @@ class Nemesis:
             clock.set(0.0)
 
     async def _do(self, fault: Fault) -> None:
-        print(f"  {fault}")
+        self.watch.begins(fault)
+        missed = False
         try:
             match fault.kind:
                 case Kind.KILL | Kind.RESTART | Kind.FREEZE:
@@ -114,6 +137,9 @@ class Nemesis:
             self.done[fault.kind] += 1
         except _MissedError:
             self.missed.append(fault)
+            missed = True
+        finally:
+            self.watch.ends(fault, missed=missed)
 
     # -- processes -----------------------------------------------------------------------------------------
 
@@ -194,7 +220,7 @@ class Nemesis:
                         await self._terminate_backends(fault, held)
                     await asyncio.sleep(0.02)
         finally:
-            print(f"  held {len(held)} connections")
+            self.watch.says(f"held {len(held)} connections")
             for one in held:
                 one.terminate()
 

@@ -33,7 +33,7 @@ CLOCKS: Final = ("api", "worker", "relay", "operator")
 
 # Seconds that a fault lasts: mostly short, now and then longer than a request is waited for, or a reservation.
 _SHORT, _LONG = (0.05, 1.5), (2.0, 8.0)
-_LONG_SHARE: Final = 0.3
+LONG_SHARE: Final = 0.3
 _MOST_BYTES: Final = 30_000  # that still pass a link before it is cut: greetings, requests, batches
 _SLOW_SECONDS: Final = (0.02, 0.3)  # for each piece
 _JUMPS: Final = (-3600.0, -60.0, -10.0, -1.0, 1.0, 10.0, 60.0, 3600.0)
@@ -75,9 +75,16 @@ def pairs() -> list[tuple[Kind, str]]:
 
 
 def plan(
-    seed: int, seconds: float, mean_pause: float, among: Iterable[tuple[Kind, str]] | None = None
+    seed: int,
+    seconds: float,
+    mean_pause: float,
+    among: Iterable[tuple[Kind, str]] | None = None,
+    long_share: float = LONG_SHARE,
 ) -> tuple[Fault, ...]:
-    """Faults that begin within `seconds`, on average `mean_pause` seconds one after another."""
+    """Faults that begin within `seconds`, on average `mean_pause` seconds one after another.
+
+    `long_share`: of those that last at all, how many last longer than a request is waited for.
+    """
     chance = random.Random(seed)
     deck: list[tuple[Kind, str]] = []
     all_pairs: Sequence[tuple[Kind, str]] = pairs() if among is None else list(among)
@@ -85,13 +92,13 @@ def plan(
     at = chance.expovariate(1 / mean_pause)
     while at < seconds:
         deck = deck or chance.sample(all_pairs, len(all_pairs))
-        found.append(_fault(at, *deck.pop(), chance))
+        found.append(_fault(at, *deck.pop(), chance, long_share))
         at += chance.expovariate(1 / mean_pause)
     return tuple(found)
 
 
-def _fault(at: float, kind: Kind, target: str, chance: random.Random) -> Fault:
-    lasts = 0.0 if kind in _ONCE else chance.uniform(*(_LONG if chance.random() < _LONG_SHARE else _SHORT))
+def _fault(at: float, kind: Kind, target: str, chance: random.Random, long_share: float) -> Fault:
+    lasts = 0.0 if kind in _ONCE else chance.uniform(*(_LONG if chance.random() < long_share else _SHORT))
     delay = 0.0
     if kind is Kind.SLOW:
         delay = chance.uniform(*_SLOW_SECONDS)
