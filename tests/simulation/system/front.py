@@ -142,12 +142,18 @@ class Front:
             said = lane.answer(begun, outcome)
             if said is None:
                 return self._long_way(*long_way)
-            head, _, text = said.partition(b"\r\n\r\n")
-            answer(_of(int(head.split(b" ", 2)[1]), text))
+            answer(_read(said))
 
         begun = lane.begin(message, body, ended)
         if begun is None:
             self._long_way(*long_way)
+        elif isinstance(begun, bytes):
+            answer(_read(begun))
+
+
+def _read(said: bytes) -> Answer:
+    head, _, text = said.partition(b"\r\n\r\n")
+    return _of(int(head.split(b" ", 2)[1]), text)
 
 
 def _of(status: int, body: Any) -> Answer:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 from unit.peakclip_api.test_express import Shop, open_shop, request
 
-from peakclip.ingest import _Waiting
+from peakclip.outcomes import Waiting
 from peakclip_api.express import OrderConnection
 
 
@@ -77,7 +77,7 @@ async def test_an_answer_that_cannot_be_written_ends_the_connection(monkeypatch:
 
         monkeypatch.setattr(shop.acceptor, "finish", broken)
         order, ended = shop.intake.taken[0]
-        _Waiting(order, ended).end(1)
+        Waiting(order, ended, 0.0).end(1)
         assert await client.is_closed()
 
 
