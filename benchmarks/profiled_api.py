@@ -26,7 +26,7 @@ from benchmarks.probes import Cost, Watch, calibrate
 from peakclip import ingest, messages, outcomes, telemetry
 from peakclip.jetstream import JetStream
 from peakclip.service import Service, run_service
-from peakclip_api import accept, auth, express, guard, in_flight, lane, line, main, sales, wait
+from peakclip_api import accept, auth, express, guarded, in_flight, lane, line, main, sales, wait
 from peakclip_api.settings import ApiSettings
 
 # (stage, where the name is looked up, names): in the words of the table.
@@ -44,7 +44,7 @@ LINE: Final = "Line: own frames, position, the log read back"
 NATS: Final = "NATS client: reserve, publish, read"
 STAGES: Final[tuple[tuple[str, Any, tuple[str, ...]], ...]] = (
     (PARSE, RequestHandler, ("data_received",)),
-    (PARSE, guard.Sieve, ("feed_data",)),
+    (PARSE, guarded.Sieve, ("feed_data",)),
     (LANE, express.OrderConnection, ("_sift",)),
     (LANE, express, ("is_order",)),
     (LANE, lane.ExpressLane, ("begin", "answer")),

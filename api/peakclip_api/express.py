@@ -16,7 +16,8 @@ from aiohttp.http import HttpProcessingError, RawRequestMessage
 from peakclip.ingest import Outcome
 from peakclip_api import keys
 from peakclip_api.accept import Begun
-from peakclip_api.guard import Fed, Guard, GuardedConnection, GuardedRunner, GuardedServer, Message
+from peakclip_api.guard import Guard
+from peakclip_api.guarded import Fed, GuardedConnection, GuardedRunner, GuardedServer, Message
 from peakclip_api.lane import ExpressLane, is_order
 from peakclip_api.problems import Problem
 

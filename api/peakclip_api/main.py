@@ -17,7 +17,8 @@ from peakclip.service import Service, run_service
 from peakclip_api import keys
 from peakclip_api.app import create_app
 from peakclip_api.express import ExpressRunner
-from peakclip_api.guard import GuardedRunner, Limits
+from peakclip_api.guard import Limits
+from peakclip_api.guarded import GuardedRunner
 from peakclip_api.settings import ApiSettings
 
 log = structlog.get_logger()
@@ -89,7 +90,13 @@ def limits_of(settings: ApiSettings) -> Limits:
     if soft < wanted:
         connections = max(16, soft - OTHER_FILES)
         log.warning("fewer_connections", wanted=settings.max_connections, files=soft, connections=connections)
-    return Limits(connections, settings.receive_seconds, settings.send_seconds, settings.max_head_bytes)
+    return Limits(
+        connections,
+        settings.receive_seconds,
+        settings.send_seconds,
+        settings.max_head_bytes,
+        settings.max_unfinished_bytes,
+    )
 
 
 def _bound_buffers(site: web.TCPSite) -> None:

@@ -20,6 +20,7 @@ CONTENT_TYPE: Final = "application/problem+json"
 TYPE_PREFIX = "https://peakclip.dev/problems/"
 _KINDS = {413: "body-too-large"}  # Python's own phrase for it is another one from 3.13 on
 COME_AGAIN: Final = (429, 503)  # refusals with `Retry-After`
+CLIENT_LEFT: Final = 499  # nginx's number for what nobody will read
 KIND: Final = web.ResponseKey("problem", str)  # of a response: which kind of problem it is
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -114,6 +115,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.RequestPayloadError:
         return Problem(400, "malformed-body", "The body is not encoded as its headers say.").response()
     except DATABASE_AWAY:
+        if request.transport is None:
+            return web.Response(status=CLIENT_LEFT)  # its body has failed, and not the database
         return retry_later("database-unavailable", "PostgreSQL does not answer; retry.").response()
     except (UnavailableError, OutcomeUnknownError):
         return retry_later("queue-unavailable", "NATS does not answer; retry with the same key.").response()

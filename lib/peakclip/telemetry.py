@@ -46,7 +46,7 @@ HTTP_CONNECTIONS = Gauge(
 )
 HTTP_ENDED = Counter(
     "peakclip_http_connections_ended_total",
-    "Connections that were ended: slow_request, slow_reader, idle (to make room), too_many.",
+    "Connections that were ended: slow_request, slow_reader, idle (to make room), too_many, too_much.",
     ["reason"],
 )
 LAG = Gauge(

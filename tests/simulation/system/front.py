@@ -118,8 +118,9 @@ class Front:
                 return body
 
             request: Any = SimpleNamespace(
-                app=running.app, headers=headers, match_info=match, read=read, method="POST", path=what
-            )
+                app=running.app, headers=headers, match_info=match, read=read, method="POST", path=what,
+                transport=running,
+            )  # fmt: skip
             response: Any = await problems(request, _HANDLERS[what])
             answer(_of(response.status, response.body))
 

@@ -10,7 +10,8 @@ from aiohttp import web
 from support import until
 from unit.peakclip_api.test_express import Client
 
-from peakclip_api.guard import Guard, GuardedConnection, Limits
+from peakclip_api.guard import Guard, Limits
+from peakclip_api.guarded import GuardedConnection
 from peakclip_api.problems import problems
 
 HEAD = b"POST /echo HTTP/1.1\r\nHost: shop\r\nContent-Length: 4\r\n\r\n"
@@ -170,6 +171,47 @@ async def test_a_head_without_end_is_refused() -> None:
                 await client.send(b"X-%d: %b\r\n" % (number, b"x" * 40))
                 await settled()
         await here.closed()
+
+
+async def test_what_begins_to_arrive_is_counted_until_it_is_complete() -> None:
+    async with place() as here:
+        client, other = await here.client(), await here.client()
+        await client.send(HEAD[:20])
+        await other.send(HEAD + b"ab")
+        await until(lambda: here.guard.arriving == 20 + len(HEAD) + 2)
+        await other.send(b"c")
+        await until(lambda: here.guard.arriving == 20 + len(HEAD) + 3)
+        await other.send(b"d")
+        assert (await other.reply()).body == 4
+        assert here.guard.arriving == 20
+        client.writer.transport.abort()
+        await until(lambda: here.guard.arriving == 0)
+
+
+async def test_who_brings_more_than_all_together_may_has_to_go() -> None:
+    async with place(Limits(connections=3, unfinished=100)) as here:
+        client, late, third = await here.client(), await here.client(), await here.client()
+        await client.send(HEAD + b"ab")
+        await until(lambda: here.guard.arriving)
+        await late.send(GET[:25] + b"X: " + b"x" * 60)
+        assert (await late.reply()).status == 503
+        assert await late.is_closed()
+        await third.send(HEAD + b"abcd")
+        assert (await third.reply()).body == 4, "what comes in one piece is not counted"
+        await client.send(b"cd")
+        assert (await client.reply()).body == 4
+        assert here.guard.arriving == 0
+
+
+async def test_when_too_much_waits_for_its_readers_the_heaviest_have_to_go() -> None:
+    async with place(Limits(connections=3, unfinished=1_000)) as here:
+        client, other = await here.client(), await here.client()
+        await client.send(GET.replace(b" / ", b" /large "))
+        await until(lambda: next(iter(here.guard._open.values())).get_write_buffer_size())
+        await here.guard.look_at_all(0.0)
+        await here.closed(1)
+        await other.send(GET)
+        assert (await other.reply()).status == 200
 
 
 async def test_an_answer_that_nobody_reads_ends_the_connection_and_frees_what_it_held() -> None:
