@@ -8,6 +8,9 @@ connections at a time, so that thousands of them are no pause for the others.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 ROUND_SECONDS: Final = 1.0  # in which each connection is looked at once
 _SLICES: Final = 20
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
 _LAST: Final = b"Connection: close\r\n"
 _MOST_REFUSED: Final = 256  # connections that are open only to be told that there are too many
 
@@ -44,6 +48,15 @@ class SlowRequestError(Problem, TimeoutError):
 def too_slow(seconds: float) -> SlowRequestError:
     detail = f"The request did not arrive within {seconds:g} s."
     return SlowRequestError(408, "request-timeout", detail, closes=True)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Ends a connection whose answers nobody reads: closed in order, the kernel would keep them and try for minutes."""
+    one = transport.get_extra_info("socket")
+    if one is not None:
+        with contextlib.suppress(OSError):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    transport.abort()
 
 
 class Guard:
@@ -123,4 +136,4 @@ class Guard:
                 return
             left -= size
             telemetry.HTTP_ENDED.labels("too_much").inc()
-            transport.abort()
+            reset(transport)

@@ -15,7 +15,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
 from peakclip import telemetry
-from peakclip_api.guard import Guard, Limits, too_slow
+from peakclip_api.guard import Guard, Limits, reset, too_slow
 
 Message = tuple[RawRequestMessage, StreamReader]
 Fed = tuple[Sequence[Message], bool, bytes]
@@ -157,7 +157,7 @@ class GuardedConnection(web.RequestHandler):
             self._unsent_since = now
         elif now - self._unsent_since >= limits.send:
             telemetry.HTTP_ENDED.labels("slow_reader").inc()
-            transport.abort()
+            reset(transport)
             return 0
         if self._since and now - self._since >= limits.receive:
             self._arrives_too_slowly(now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from peakclip_api.problems import problems
 
 HEAD = b"POST /echo HTTP/1.1\r\nHost: shop\r\nContent-Length: 4\r\n\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n"
+TCP_CLOSE = 7  # of TCP_INFO: it was reset; else the kernel would keep the answer for as long as it liked
 LIMITS = Limits(connections=3, receive=10.0, send=30.0, head=1_000)
 
 
@@ -217,6 +219,7 @@ async def test_when_too_much_waits_for_its_readers_the_heaviest_have_to_go() -> 
 async def test_an_answer_that_nobody_reads_ends_the_connection_and_frees_what_it_held() -> None:
     async with place() as here:
         client = await here.client()
+        client.writer.transport.pause_reading()
         await client.send(GET.replace(b" / ", b" /large "))
         await until(lambda: next(iter(here.guard._open.values())).get_write_buffer_size())
         here.look(0.0)
@@ -225,6 +228,8 @@ async def test_an_answer_that_nobody_reads_ends_the_connection_and_frees_what_it
         here.look(31.0)
         await here.closed()
         await until(lambda: not here.manager.connections)
+        ours = client.writer.get_extra_info("socket")
+        await until(lambda: ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE)
 
 
 async def test_an_answer_that_is_read_in_time_is_not_cut() -> None:
