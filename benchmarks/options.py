@@ -26,6 +26,11 @@ class Options:
     expiry_seconds: float = 4.0  # of each load in each round
     expiry_load_rate: float = 1_000.0  # orders per second, open loop
     expiry_connections: int = 64
+    slow_connections: int = 1_000
+    slow_rounds: int = 6
+    slow_seconds: float = 10.0  # of each load in each round
+    slow_rate: float = 1_000.0  # orders per second, open loop
+    slow_clients: int = 64
 
 
 QUICK = Options(
@@ -46,4 +51,9 @@ QUICK = Options(
     expiry_seconds=0.3,
     expiry_load_rate=200.0,
     expiry_connections=8,
+    slow_connections=40,
+    slow_rounds=1,
+    slow_seconds=0.3,
+    slow_rate=200.0,
+    slow_clients=8,
 )

@@ -18,6 +18,7 @@ _HEADINGS: Final = {
     "accept": "Accepting",
     "drain": "Draining",
     "expiry": "Expiry beside accepting",
+    "slow": "Slow connections beside accepting",
     "profile": "Where the time of an accept goes",
 }
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
