@@ -45,6 +45,10 @@ class OrderConnection(GuardedConnection):
         messages, upgraded, tail = super().fed(parser, data)
         return (self._sift(messages) if messages else messages), upgraded, tail
 
+    @property
+    def is_idle(self) -> bool:
+        return self._begun is None and super().is_idle
+
     def _hold(self, data: bytes) -> bool:
         """Whether an order is in flight: what comes behind it is kept, and no more is read."""
         if self._begun is None:
