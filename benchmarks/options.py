@@ -27,7 +27,7 @@ class Options:
     expiry_load_rate: float = 1_000.0  # orders per second, open loop
     expiry_connections: int = 64
     slow_connections: int = 1_000
-    slow_rounds: int = 6
+    slow_rounds: int = 5
     slow_seconds: float = 10.0  # of each load in each round
     slow_rate: float = 1_000.0  # orders per second, open loop
     slow_clients: int = 64
