@@ -14,7 +14,7 @@ import click
 import structlog
 import uvloop
 
-from benchmarks import accept, drain, expiry, machine, profile_accept, results, tables
+from benchmarks import accept, drain, expiry, machine, profile_accept, results, slow_connections, tables
 from benchmarks.chaos import measure as chaos
 from benchmarks.options import QUICK, Options
 
@@ -25,6 +25,7 @@ KINDS: Final[dict[str, Measure]] = {
     "drain": drain.measure,
     "expiry": expiry.measure,
     "profile": profile_accept.measure,
+    "slow": slow_connections.measure,
 }
 
 
@@ -44,7 +45,7 @@ KINDS: Final[dict[str, Measure]] = {
     "--results", "folder", type=click.Path(file_okay=False, path_type=Path), help="Where results are kept."
 )
 def main(kinds: tuple[str, ...], quick: bool, folder: Path | None, **chosen: Any) -> None:
-    """Measure KINDS (accept, chaos, drain, expiry, profile; all of them by default) and keep the results."""
+    """Measure KINDS (accept, chaos, drain, expiry, profile, slow; all of them by default) and keep the results."""
     _quiet()
     options = dataclasses.replace(
         QUICK if quick else Options(), **{name: value for name, value in chosen.items() if value is not None}

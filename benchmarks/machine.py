@@ -24,12 +24,7 @@ _SYNC_BYTES: Final = 4096
 
 
 async def describe(database: Any, folder: Path) -> dict[str, Any]:
-    """Programs, machine, disk and code."""
-    return await describe_servers(env.database, env.folder.path)
-
-
-async def describe_servers(database: Any, folder: Path) -> dict[str, Any]:
-    """The same of servers that write into this folder."""
+    """Programs, machine, code, and the disk under the servers that write into this folder."""
     return {
         "versions": {
             "python": platform.python_version(),

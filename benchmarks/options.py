@@ -32,6 +32,11 @@ class Options:
     chaos_whole_seconds: float = 100.0  # that R may take to be in force again
     chaos_fault_seconds: float = 5.0
     chaos_recovery_seconds: float = 2.0  # between the return of what was away and "afterwards"
+    slow_connections: int = 1_000
+    slow_rounds: int = 5
+    slow_seconds: float = 10.0  # of each load in each round
+    slow_rate: float = 1_000.0  # orders per second, open loop
+    slow_clients: int = 64
 
 
 QUICK = Options(
@@ -58,4 +63,9 @@ QUICK = Options(
     chaos_fault_seconds=0.5,
     chaos_recovery_seconds=1.0,
     chaos_whole_seconds=0.5,
+    slow_connections=40,
+    slow_rounds=1,
+    slow_seconds=0.3,
+    slow_rate=200.0,
+    slow_clients=8,
 )

@@ -23,10 +23,10 @@ from nats.aio.subscription import Subscription
 from prometheus_client import Histogram
 
 from benchmarks.probes import Cost, Watch, calibrate
-from peakclip import ingest, messages, telemetry
+from peakclip import ingest, messages, outcomes, telemetry
 from peakclip.jetstream import JetStream
 from peakclip.service import Service, run_service
-from peakclip_api import accept, auth, express, line, main, sales, wait
+from peakclip_api import accept, auth, express, guarded, in_flight, lane, line, main, sales, wait
 from peakclip_api.settings import ApiSettings
 
 # (stage, where the name is looked up, names): in the words of the table.
@@ -44,26 +44,27 @@ LINE: Final = "Line: own frames, position, the log read back"
 NATS: Final = "NATS client: reserve, publish, read"
 STAGES: Final[tuple[tuple[str, Any, tuple[str, ...]], ...]] = (
     (PARSE, RequestHandler, ("data_received",)),
-    (PARSE, express._Sieve, ("feed_data",)),
+    (PARSE, guarded.Sieve, ("feed_data",)),
     (LANE, express.OrderConnection, ("_sift",)),
     (LANE, express, ("is_order",)),
-    (LANE, express.ExpressLane, ("begin", "answer")),
+    (LANE, lane.ExpressLane, ("begin", "answer")),
     (WRITE, express.OrderConnection, ("_ended",)),
     (AUTH, auth.Keys, ("remembered",)),
-    (AUTH, express, ("customer_of",)),
-    (VALIDATION, express, ("decode_body",)),
-    (IDEMPOTENCY, express, ("idempotency_key",)),
+    (AUTH, lane, ("customer_of",)),
+    (VALIDATION, lane, ("decode_body",)),
+    (IDEMPOTENCY, lane, ("idempotency_key",)),
     (IDEMPOTENCY, messages, ("order_id",)),
     (IDEMPOTENCY, accept, ("fingerprint",)),
     (SALE, sales.Sales, ("remembered",)),
     (SALE, accept, ("check_window",)),
     (SALE, line.Line, ("bought",)),
-    (BOOKKEEPING, accept.Acceptor, ("begin", "finish", "_put_in_line", "_landed")),
+    (BOOKKEEPING, accept.Acceptor, ("begin", "finish", "_put_in_line")),
+    (BOOKKEEPING, in_flight.InFlight, ("has_room", "took_off", "landed")),
     (BOOKKEEPING, wait.Wait, ("seconds", "check")),
     (METRICS, Histogram, ("observe",)),
     (METRICS, telemetry.Gathered, ("write",)),
     (GROUP, ingest.Intake, ("submit", "_commit_groups", "_commit", "_reserve", "_store")),
-    (GROUP, ingest._Waiting, ("end",)),
+    (GROUP, outcomes.Waiting, ("end",)),
     (GROUP, ingest, ("encode_frame",)),
     (LINE, line.Line, ("add_own_frame", "position", "find")),
     (LINE, line.Follower, ("_on_frame",)),

@@ -19,6 +19,7 @@ _HEADINGS: Final = {
     "drain": "Draining",
     "expiry": "Expiry beside accepting",
     "chaos": "When something is away",
+    "slow": "Slow connections beside accepting",
     "profile": "Where the time of an accept goes",
 }
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"

@@ -106,11 +106,35 @@ def expiry_table(result: Result) -> str:
         f"| {one['round']} | {one['state']} | {one['p50_ms']:.1f} | {one['p99_ms']:.1f} | {one['cancelled']:,} |"
         for one in result["rounds"]
     ]
-    lines += ["", "| reaping / paused, in the same round | median | lowest to highest |", "|---|---|---|"]
+    return "\n".join([*lines, "", *_latency_ratios(result, "reaping / paused")])
+
+
+def slow_table(result: Result) -> str:
+    """What others notice of connections that hurry nowhere."""
+    options = result["options"]
+    lines = [
+        f"{options['slow_rate']:,.0f} orders/s were accepted over {options['slow_clients']} connections, in turn with "
+        f"and without {options['slow_connections']:,} others. A quarter each: heads byte by byte, bodies byte by byte, "
+        "readers who never read many large answers, streams of events that stand still. Who was ended came back at "
+        "once.",
+        "",
+        "| round | slow connections | p50 ms | p99 ms | held | ended |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one['round']} | {one['state']} | {one['p50_ms']:.1f} | {one['p99_ms']:.1f} | {one['held']:,} "
+        f"| {one['ended']:,} |"
+        for one in result["rounds"]
+    ]
+    return "\n".join([*lines, "", *_latency_ratios(result, "with / without")])
+
+
+def _latency_ratios(result: Result, words: str) -> list[str]:
+    lines = [f"| {words}, in the same round | median | lowest to highest |", "|---|---|---|"]
     for name in ("p50", "p99"):
         one = result[f"{name}_ratio"]
         lines.append(f"| {name} | **{one['median']:.2f}** | {one['low']:.2f} to {one['high']:.2f} |")
-    return "\n".join(lines)
+    return lines
 
 
 _CHAOS = {
@@ -208,6 +232,7 @@ def summary(kind: str, result: Result) -> str:
         "chaos": chaos_table,
         "drain": drain_table,
         "expiry": expiry_table,
+        "slow": slow_table,
         "profile": profile_table,
     }
     return tables[kind](result)

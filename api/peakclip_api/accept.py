@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Final
 
 import msgspec
 
 from peakclip import messages, telemetry, tracing
 from peakclip.errors import PeakclipError
-from peakclip.ingest import Intake, IntakeUnavailableError, Outcome, SoldOutError
+from peakclip.ingest import BusyError, Intake, IntakeUnavailableError, Outcome, SoldOutError
 from peakclip.messages import Order
+from peakclip_api.in_flight import InFlight
 from peakclip_api.line import Entry, Follower, Line
-from peakclip_api.problems import Problem, key_reused, retry_later
+from peakclip_api.problems import COME_AGAIN, Problem, key_reused, not_stored, retry_later
 from peakclip_api.refusals import Refusals
+from peakclip_api.room import Room
 from peakclip_api.sales import Sale, check_window
 from peakclip_api.wait import Wait
 
@@ -49,16 +52,6 @@ class Begun(msgspec.Struct, frozen=True, gc=False):
     started: float  # perf_counter
 
 
-class _InFlight:
-    """An order that is being stored, and who waits for the end of that because they sent the same."""
-
-    __slots__ = ("order", "waiters")
-
-    def __init__(self, order: Order) -> None:
-        self.order = order
-        self.waiters: list[asyncio.Future[None]] = []
-
-
 def fingerprint(customer_id: str, sale_id: str, quantity: int) -> str:
     """Tells a retry from a reused key: who asks for what."""
     return hashlib.blake2b(f"{customer_id}\0{sale_id}\0{quantity}".encode(), digest_size=8).hexdigest()
@@ -73,18 +66,18 @@ class Acceptor:
         line: Line,
         follower: Follower,
         wait: Wait,
+        room: Room | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`clock`: epoch seconds."""
+        """`clock`: epoch seconds. `room`: None for as much as anybody wants."""
         self._clock = clock
         self._intake = intake
         self._line = line
         self._follower = follower
         self._wait = wait
         self._accept_seconds = telemetry.Gathered(telemetry.ACCEPT)
-        self._in_flight: dict[str, _InFlight] = {}  # by order id
-        self._in_flight_units: dict[tuple[str, str], int] = {}
+        self._in_flight = InFlight(Room(sys.maxsize) if room is None else room)
         self._refusals = Refusals(follower)
 
     async def write_metrics(self) -> None:
@@ -98,19 +91,23 @@ class Acceptor:
         self._line.add_own_frame(seq, orders)
         self._follower.asked()
         for order in orders:
-            self._landed(order)
+            self._in_flight.landed(order)
 
-    async def accept(self, sale: Sale, customer_id: str, idempotency_key: str, quantity: int) -> Accepted:
-        """Returns when the order is on disk. Raises Problem for every refusal."""
+    async def accept(
+        self, sale: Sale, customer_id: str, idempotency_key: str, quantity: int, owner: Hashable = None
+    ) -> Accepted:
+        """Returns when the order is on disk. Raises Problem for every refusal. `owner`: see `Room`."""
         order_id = messages.order_id(sale.tenant, idempotency_key)
         print_ = fingerprint(customer_id, sale.sale_id, quantity)
         return await self._accept(
             order_id,
             print_,
-            lambda ended: self._put_in_line(sale, order_id, customer_id, quantity, print_, ended),
+            lambda ended: self._put_in_line(sale, order_id, customer_id, quantity, print_, owner, ended),
         )
 
-    async def accept_booking(self, order: Order, check: Callable[[Order], Awaitable[None]]) -> Accepted:
+    async def accept_booking(
+        self, order: Order, check: Callable[[Order], Awaitable[None]], owner: Hashable = None
+    ) -> Accepted:
         """The same for an ordinary order, which has neither window nor limit nor stock.
 
         `check` raises Problem 422 for what cannot be ordered. It is asked about new orders only.
@@ -122,12 +119,12 @@ class Acceptor:
             await check(order)
         except Problem as refusal:
             await self._accepted_elsewhere(order_id, refusal)
-        return await self._accept(order_id, print_, lambda ended: self._hand_over(order, ended))
+        return await self._accept(order_id, print_, lambda ended: self._hand_over(order, owner, ended))
 
     async def repeat(self, order_id: str, print_: str) -> Accepted | None:
         """The answer to an order that is in the line, or on its way there. Raises Problem 422 if it is another one."""
         started = time.perf_counter()
-        if order_id in self._in_flight:
+        if self._in_flight.find(order_id) is not None:
             await self._settle_repeat(order_id, print_)
         if (entry := self._line.find(order_id)) is None:
             return None
@@ -151,16 +148,23 @@ class Acceptor:
         return self._answer(order_id, entry, started)
 
     def begin(
-        self, sale: Sale, customer_id: str, idempotency_key: str, quantity: int, ended: Ended
-    ) -> Begun | None:
+        self,
+        sale: Sale,
+        customer_id: str,
+        idempotency_key: str,
+        quantity: int,
+        ended: Ended,
+        owner: Hashable = None,
+    ) -> Begun | Problem | None:
         """The short way: an order that is new and fits goes into the next group without a task of its own.
 
-        `ended` is called later; with SoldOutError only when no other process has accepted the order either. None
-        for every other order: `accept` knows what to say to it.
+        `ended` is called later; with SoldOutError only when no other process has accepted the order either. A Problem
+        for an order that may come again later: many of those must cost little. None for every other order: `accept`
+        knows what to say to it.
         """
         started = time.perf_counter()
         order_id = messages.order_id(sale.tenant, idempotency_key)
-        if order_id in self._in_flight or self._line.find(order_id) is not None:
+        if self._in_flight.find(order_id) is not None or self._line.find(order_id) is not None:
             return None
         print_ = fingerprint(customer_id, sale.sale_id, quantity)
 
@@ -171,11 +175,11 @@ class Acceptor:
                 ended(outcome)
 
         try:
-            self._put_in_line(sale, order_id, customer_id, quantity, print_, told)
+            self._put_in_line(sale, order_id, customer_id, quantity, print_, owner, told)
         except SoldOutError:
             self._refusals.confirm(ended)
-        except Problem:
-            return None
+        except Problem as refusal:
+            return refusal if refusal.status in COME_AGAIN else None
         return Begun(order_id, print_, started)
 
     def is_accepted(self, begun: Begun) -> bool:
@@ -218,7 +222,7 @@ class Acceptor:
         Again and again: when one try fails, the first of those that wait makes the next, and the others wait for
         it. Two at once would take units twice, and one frame with both would never give the second back.
         """
-        while (flying := self._in_flight.get(order_id)) is not None:
+        while (flying := self._in_flight.find(order_id)) is not None:
             if flying.order.fingerprint != print_:
                 raise key_reused()
             landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -240,59 +244,45 @@ class Acceptor:
         if isinstance(outcome, SoldOutError):
             raise Problem(409, "sold-out", str(outcome))
         if isinstance(outcome, IntakeUnavailableError):
-            raise retry_later("queue-unavailable", str(outcome))
+            raise not_stored(outcome)
 
     def _put_in_line(
-        self, sale: Sale, order_id: str, customer_id: str, quantity: int, print_: str, ended: Ended
+        self,
+        sale: Sale,
+        order_id: str,
+        customer_id: str,
+        quantity: int,
+        print_: str,
+        owner: Hashable,
+        ended: Ended,
     ) -> None:
         """Hands a new order over to group commit. Raises Problem outside window, limit and longest wait, and
         SoldOutError."""
         now = self._clock()
         check_window(sale, now)
         buyer = (sale.sale_id, customer_id)
-        in_flight = self._in_flight_units.get(buyer, 0)
-        over = self._line.bought(*buyer) + in_flight + quantity - sale.per_customer_limit
-        if over > 0 and over > self._counted_twice(buyer):
+        over = self._line.bought(*buyer) + self._in_flight.units(buyer) + quantity - sale.per_customer_limit
+        if over > 0 and over > self._in_flight.counted_twice(buyer, self._line):
             raise Problem(409, "limit-reached", f"At most {sale.per_customer_limit} for each customer.")
         context = tracing.current_traceparent()
         self._hand_over(
-            Order(order_id, sale.tenant, customer_id, sale.sale_id, quantity, print_, now, context), ended
+            Order(order_id, sale.tenant, customer_id, sale.sale_id, quantity, print_, now, context),
+            owner,
+            ended,
         )
 
-    def _hand_over(self, order: Order, ended: Ended) -> None:
+    def _hand_over(self, order: Order, owner: Hashable, ended: Ended) -> None:
         self._wait.check(len(self._in_flight))
+        if not self._in_flight.has_room(owner):
+            raise not_stored(BusyError())
 
         def landed(outcome: Outcome) -> None:
-            self._landed(order)
+            self._in_flight.landed(order)
             ended(outcome)
 
-        self._intake.submit(order, landed)
-        buyer = (order.sale_id, order.customer_id)
-        self._in_flight[order.order_id] = _InFlight(order)
-        self._in_flight_units[buyer] = self._in_flight_units.get(buyer, 0) + order.quantity
-
-    def _counted_twice(self, buyer: tuple[str, str]) -> int:
-        """Units in flight that are in the line too: the log can be faster than the word that a frame is stored."""
-        if buyer not in self._in_flight_units:
-            return 0
-        orders = (flying.order for flying in self._in_flight.values())
-        return sum(
-            order.quantity
-            for order in orders
-            if (order.sale_id, order.customer_id) == buyer and self._line.find(order.order_id) is not None
-        )
-
-    def _landed(self, order: Order) -> None:
-        """The order's storing has ended, well or not. Saying so twice changes nothing."""
-        flying = self._in_flight.pop(order.order_id, None)
-        if flying is None:
-            return
-        for waiter in flying.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        buyer = (order.sale_id, order.customer_id)
-        left = self._in_flight_units.get(buyer, 0) - order.quantity
-        if left > 0:
-            self._in_flight_units[buyer] = left
-        else:
-            self._in_flight_units.pop(buyer, None)
+        try:
+            self._intake.submit(order, landed)
+        except SoldOutError:
+            self._in_flight.left(owner)
+            raise
+        self._in_flight.took_off(order, owner)

@@ -14,6 +14,8 @@ from peakclip.service import Service
 from peakclip_api.accept import Acceptor
 from peakclip_api.board import Board, steady_clock
 from peakclip_api.line import Follower, Line
+from peakclip_api.room import Room
+from peakclip_api.settings import MOST_IN_FLIGHT
 from peakclip_api.wait import Wait
 
 
@@ -26,10 +28,11 @@ class Accepting:
         remembered_orders: int,
         longest_wait_seconds: float | None,
         *,
+        most_in_flight: int = MOST_IN_FLIGHT,
         clocks: Clocks | None = None,
         new_id: Callable[[], str] = new_frame_id,
     ) -> None:
-        """`new_id`: see `Intake`."""
+        """`most_in_flight`: orders that are being stored. `new_id`: see `Intake`."""
         epoch, steady = (clocks.epoch, clocks.steady) if clocks else (time.time, time.monotonic)
         self.line = Line(keep=remembered_orders)
         self.follower = Follower(js, self.line, steady=steady)
@@ -38,7 +41,8 @@ class Accepting:
             js, lambda seq, stored: self.acceptor.stored(seq, stored), clock=epoch, new_id=new_id
         )
         self.wait = Wait(self.line, self.follower, self.board, longest_wait_seconds)
-        self.acceptor = Acceptor(self.intake, self.line, self.follower, self.wait, clock=epoch)
+        self.room = Room(most_in_flight, self.intake.places)
+        self.acceptor = Acceptor(self.intake, self.line, self.follower, self.wait, self.room, clock=epoch)
 
     async def begin(self, service: Service) -> None:
         """Works until the service ends. Whoever calls this stops the board."""

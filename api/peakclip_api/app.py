@@ -18,6 +18,7 @@ from peakclip_api.accepting import Accepting
 from peakclip_api.auth import Keys
 from peakclip_api.auth.signing import SigningKeys, Tokens
 from peakclip_api.bookings import Bookable
+from peakclip_api.deadline import within
 from peakclip_api.inboxes import Inboxes
 from peakclip_api.live import Readers
 from peakclip_api.lookup import Lookup
@@ -46,7 +47,8 @@ from peakclip_api.trail import Trail
 
 def create_app(settings: ApiSettings, service: Service) -> web.Application:
     app = web.Application(
-        middlewares=[counted.counted, traced, problems], client_max_size=settings.max_body_bytes
+        middlewares=[counted.counted, traced, problems, within(settings.answer_within_seconds)],
+        client_max_size=settings.max_body_bytes,
     )
     app[keys.SERVICE] = service
     app.on_response_prepare.append(_last_answer)
@@ -70,7 +72,10 @@ def _resources(settings: ApiSettings, service: Service) -> Callable[[web.Applica
             pool = await store.connect(settings.database_url, min_size=1, max_size=4)
             stack.push_async_callback(pool.close)
             await until_there(js, ROLES[API])
-            accepting = Accepting(js, settings.remembered_orders, settings.longest_wait_seconds)
+            accepting = Accepting(
+                js, settings.remembered_orders, settings.longest_wait_seconds,
+                most_in_flight=settings.max_in_flight_orders,
+            )  # fmt: skip
             line, follower = accepting.line, accepting.follower
             service.check("order log", follower.caught_up.is_set)
             app[keys.JS], app[keys.POOL] = js, pool

@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
 from peakclip.jetstream import JetStream
+from peakclip_api.deadline import without_end
 from peakclip_api.routes.dashboard import RETRY_MS, SECURITY_HEADERS
 
 HEARTBEAT_SECONDS: Final = 10.0  # below the idle time-out of common proxies
@@ -118,6 +119,7 @@ async def serve(
         ping_interval=HEARTBEAT_SECONDS,
         send_timeout=SEND_TIMEOUT_SECONDS,
     )
+    without_end(request)
     # All at the same time would come back at the same time.
     age = asyncio.get_running_loop().call_later(LONGEST_SECONDS * random.uniform(0.8, 1.0), reader.end)
     try:

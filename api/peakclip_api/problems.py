@@ -11,19 +11,23 @@ import structlog
 from aiohttp import web
 
 from peakclip.errors import OutcomeUnknownError, UnavailableError
+from peakclip.outcomes import BusyError, IntakeUnavailableError
 from peakclip.store import DATABASE_AWAY
 
 log = structlog.get_logger()
 
+CONTENT_TYPE: Final = "application/problem+json"
 TYPE_PREFIX = "https://peakclip.dev/problems/"
 _KINDS = {413: "body-too-large"}  # Python's own phrase for it is another one from 3.13 on
+COME_AGAIN: Final = (429, 503)  # refusals with `Retry-After`
+CLIENT_LEFT: Final = 499  # nginx's number for what nobody will read
 KIND: Final = web.ResponseKey("problem", str)  # of a response: which kind of problem it is
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Problem(Exception):  # noqa: N818 - RFC 9457's word
     """Ends a request. `kind` is the last part of `type`; `errors` lists wrong fields as {field, message}; `more` are
-    members beyond those of RFC 9457."""
+    members beyond those of RFC 9457; `closes` ends the connection."""
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         errors: list[dict[str, str]] | None = None,
         headers: dict[str, str] | None = None,
         more: dict[str, Any] | None = None,
+        closes: bool = False,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -42,8 +47,9 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         self.errors = errors
         self.headers = headers or {}
         self.more = more or {}
+        self.closes = closes
 
-    def response(self) -> web.Response:
+    def body(self) -> bytes:
         body: dict[str, Any] = {
             "type": TYPE_PREFIX + self.kind,
             "title": self.kind.replace("-", " ").capitalize(),
@@ -53,18 +59,34 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         }
         if self.errors:
             body["errors"] = self.errors
+        return msgspec.json.encode(body)
+
+    def response(self) -> web.Response:
         response = web.Response(
-            body=msgspec.json.encode(body),
-            status=self.status,
-            content_type="application/problem+json",
-            headers=self.headers,
+            body=self.body(), status=self.status, content_type=CONTENT_TYPE, headers=self.headers
         )
         response[KIND] = self.kind
+        if self.closes:
+            response.force_close()
         return response
+
+    def raw(self, headers: bytes = b"") -> bytes:
+        """The whole response as it is written, with these lines of headers more."""
+        body = self.body()
+        lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+        return b"HTTP/1.1 %d %b\r\n%b%bContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b" % (
+            self.status, HTTPStatus(self.status).phrase.encode(), headers, lines.encode(),
+            CONTENT_TYPE.encode(), len(body), body,
+        )  # fmt: skip
 
 
 def retry_later(kind: str, detail: str, seconds: int = 1) -> Problem:
     return Problem(503, kind, detail, headers={"Retry-After": str(seconds)})
+
+
+def not_stored(why: IntakeUnavailableError) -> Problem:
+    """What an order is told that was not accepted, and may come again."""
+    return retry_later("too-busy" if isinstance(why, BusyError) else "queue-unavailable", str(why))
 
 
 def invalid(field: str, message: str) -> Problem:
@@ -93,6 +115,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.RequestPayloadError:
         return Problem(400, "malformed-body", "The body is not encoded as its headers say.").response()
     except DATABASE_AWAY:
+        if request.transport is None:
+            return web.Response(status=CLIENT_LEFT)  # its body has failed, and not the database
         return retry_later("database-unavailable", "PostgreSQL does not answer; retry.").response()
     except (UnavailableError, OutcomeUnknownError):
         return retry_later("queue-unavailable", "NATS does not answer; retry with the same key.").response()

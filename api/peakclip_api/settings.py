@@ -17,6 +17,9 @@ from peakclip_api.auth.tokens import TokenRules
 _TOGETHER: Final = ("jwt_issuer", "jwt_audience", "jwt_jwks")
 
 
+MOST_IN_FLIGHT: Final = 16_384
+
+
 class ApiSettings(Settings):
     """Read from PEAKCLIP_* variables."""
 
@@ -33,8 +36,38 @@ class ApiSettings(Settings):
     max_body_bytes: int = pydantic.Field(default=16_384, ge=256)
     """Larger requests are refused with 413. An order is some 20 bytes; 16 KiB leaves room for every route."""
 
+    max_connections: int = pydantic.Field(default=10_000, ge=16)
+    """Open connections of a process; one more ends the one that has been idle for longest, or is told 503 if none is.
+    10,000 customers who each keep one open cost some 150 MB. Fewer if the process may not open so many files."""
+
+    max_head_bytes: int = pydantic.Field(default=16_384, ge=1_024)
+    """Request line and headers; more is refused with 400. A token is up to some 8 KiB."""
+
+    max_unfinished_bytes: int = pydantic.Field(default=32 << 20, ge=1 << 20)
+    """Of all requests that have begun to arrive, and again of all answers that were not read yet. Who brings more is
+    ended. A request that arrives in one piece, as most do, does not count. Python takes some four times as much."""
+
+    receive_seconds: float = pydantic.Field(default=10.0, gt=0, le=300)
+    """So long may a request arrive, from its first byte to its last, and a new connection be silent. What is slower is
+    told 408. 16 KiB in 10 s are a thirtieth of a bad mobile connection."""
+
+    send_seconds: float = pydantic.Field(default=30.0, gt=0, le=600)
+    """An answer that its reader has not taken by then ends the connection. The largest are some 200 KB."""
+
+    keep_alive_seconds: float = pydantic.Field(default=620.0, ge=1)
+    """A connection may be idle for so long. Longer than load balancers keep theirs (60 to 600 s): who closes first must
+    not be us, or a request on its way is lost."""
+
     express_lane: bool = True
-    """Accept ordinary orders without aiohttp's request handling (peakclip_api/express.py)."""
+    """Accept ordinary orders without aiohttp's request handling (peakclip_api/lane.py)."""
+
+    max_in_flight_orders: int = pydantic.Field(default=MOST_IN_FLIGHT, ge=16)
+    """Orders that are being stored at the same time. Of those beyond it, and beyond what can be stored within 3 s, each
+    is refused with 503 and `Retry-After`. About 2 KB each; a key has half of them at most, so that others find room."""
+
+    answer_within_seconds: float = pydantic.Field(default=20.0, ge=1, le=300)
+    """A request that has no answer by then gets 503 and `Retry-After`. Above all that a group of orders may take (14 s
+    at worst: 5 to begin, 9 to give up), and below the 30 to 60 s after which proxies answer in our place."""
 
     longest_wait_seconds: float | None = pydantic.Field(default=None, gt=0)
     """An order that would wait in line for longer, at the rate now in force, is refused with 429, and `Retry-After`

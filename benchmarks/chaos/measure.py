@@ -47,7 +47,7 @@ async def measure(options: Options, say: Callable[[str], None]) -> dict[str, Any
     names = list(SCENARIOS)
     for number in range(1, options.chaos_rounds + 1):
         async with _Round(options, number) as one:
-            about = about or await machine.describe_servers(one.system.database, one.folder)
+            about = about or await machine.describe(one.system.database, one.folder)
             for name in names:
                 found = {"round": number, "design": name, **await one.run(name)}
                 rounds.append(found)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -26,6 +27,10 @@ from peakclip import telemetry, topology
 from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, UnavailableError
 from peakclip.jetstream import WRONG_LAST_SEQUENCE, JetStream
 from peakclip.messages import Order, encode_frame
+from peakclip.outcomes import BusyError, IntakeUnavailableError, Outcome, SoldOutError, Waiting, tell
+from peakclip.storing import StoringPace
+
+__all__ = ["BusyError", "Intake", "IntakeUnavailableError", "Outcome", "SoldOutError", "tell"]
 
 log = structlog.get_logger()
 
@@ -33,42 +38,11 @@ GROUP_DEADLINE_SECONDS: Final = 5.0
 FRAMES_IN_FLIGHT: Final = 2
 WELL_FILLED: Final = topology.MAX_ORDERS_PER_FRAME // 2
 SOLD_OUT_PROBE_SECONDS: Final = 1.0
-
-
-class SoldOutError(PeakclipError):
-    """Every unit of the sale is taken."""
-
-
-class IntakeUnavailableError(PeakclipError):
-    """The order could not be stored durably. Nothing was accepted, or nobody knows: retry with the same key."""
-
-
-# The sequence of the order's frame in INTAKE, or why there is none.
-Outcome = int | SoldOutError | IntakeUnavailableError
-
-
-def tell(ended: Callable[[Outcome], None], outcome: Outcome) -> None:
-    """One customer's broken connection is not the others' problem."""
-    try:
-        ended(outcome)
-    except Exception:
-        log.exception("answer_failed")
-
-
-class _Waiting:
-    """An order that waits for its outcome. It is told once, by a call and not by a future: that would cost more
-    than the order itself."""
-
-    __slots__ = ("_ended", "order")
-
-    def __init__(self, order: Order, ended: Callable[[Outcome], None]) -> None:
-        self.order = order
-        self._ended: Callable[[Outcome], None] | None = ended
-
-    def end(self, outcome: Outcome) -> None:
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            tell(ended, outcome)
+# An order that finds so many before it that it would be stored later than this is refused at once, where that is
+# known; and where it was not, as soon as it has waited for longer than that.
+EXPECTED_WAIT_SECONDS: Final = 3.0
+LONGEST_WAIT_SECONDS: Final = 5.0
+LEAST_PLACES: Final = 4 * topology.MAX_ORDERS_PER_FRAME  # two groups under way, and the next two
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +99,12 @@ class Intake:
         self._in_flight = in_flight
         self._clock = clock
         self._new_id = new_id
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._flying = 0  # groups being committed
         self._wake = asyncio.Event()
         self._sold_out_until: dict[str, float] = {}  # sale -> loop time of the next probe
         self._side_work: set[asyncio.Task[None]] = set()
+        self._pace = StoringPace()
         self._loop = asyncio.get_running_loop()  # asking for it is a system call on Python 3.11
 
     def submit(self, order: Order, ended: Callable[[Outcome], None]) -> None:
@@ -137,10 +112,17 @@ class Intake:
 
         Raises SoldOutError at once while the sale is known to be.
         """
-        if self._sold_out_until and self._loop.time() < self._sold_out_until.get(order.sale_id, 0.0):
+        now = self._loop.time()
+        if self._sold_out_until and now < self._sold_out_until.get(order.sale_id, 0.0):
             raise SoldOutError
-        self._waiting.append(_Waiting(order, ended))
+        self._waiting.append(Waiting(order, ended, now))
         self._wake.set()
+
+    def places(self) -> int:
+        """How many orders may be under way at the moment, so that the last of them is stored soon."""
+        at_once = self._in_flight * topology.MAX_ORDERS_PER_FRAME
+        soon = self._pace.orders_within(EXPECTED_WAIT_SECONDS, at_once, self._loop.time())
+        return int(min(max(LEAST_PLACES, soon), sys.maxsize))
 
     async def run(self) -> None:
         """Commits group after group, `in_flight` at a time, until cancelled; then nothing is left unanswered."""
@@ -157,9 +139,11 @@ class Intake:
             while not may_start(len(self._waiting), self._flying):
                 self._wake.clear()
                 await self._wake.wait()
-            group = [
-                self._waiting.popleft() for _ in range(min(len(self._waiting), topology.MAX_ORDERS_PER_FRAME))
-            ]
+            group = self._next_group()
+            if not group:
+                continue
+            began = self._loop.time()
+            self._pace.begin(began)
             self._flying += 1
             try:
                 await self._commit(group)
@@ -167,17 +151,25 @@ class Intake:
                 log.warning("group_not_accepted", orders=len(group), error=repr(exc))
             finally:  # whatever happened, nobody is left waiting
                 self._flying -= 1
+                self._pace.end(began, self._loop.time())
                 self._refuse(group, IntakeUnavailableError())
 
+    def _next_group(self) -> list[Waiting]:
+        """Those who have waited for longest, without those who have waited for too long: they are refused."""
+        waiting, latest = self._waiting, self._loop.time() - LONGEST_WAIT_SECONDS
+        while waiting and waiting[0].since < latest:
+            waiting.popleft().end(BusyError())
+        return [waiting.popleft() for _ in range(min(len(waiting), topology.MAX_ORDERS_PER_FRAME))]
+
     @staticmethod
-    def _refuse(group: list[_Waiting], error: SoldOutError | IntakeUnavailableError) -> None:
+    def _refuse(group: list[Waiting], error: SoldOutError | IntakeUnavailableError) -> None:
         for waiting in group:
             waiting.end(error)
 
-    async def _commit(self, group: list[_Waiting]) -> None:
+    async def _commit(self, group: list[Waiting]) -> None:
         loop = asyncio.get_running_loop()
         frame = _Group(self._new_id(), self._clock(), loop.time() + GROUP_DEADLINE_SECONDS)
-        by_sale: dict[str, list[_Waiting]] = {}
+        by_sale: dict[str, list[Waiting]] = {}
         for waiting in group:
             by_sale.setdefault(waiting.order.sale_id, []).append(waiting)
         admitted_by_sale = await asyncio.gather(
@@ -198,7 +190,7 @@ class Intake:
         for waiting in admitted:
             waiting.end(seq)
 
-    async def _reserve(self, frame: _Group, sale_id: str, part: list[_Waiting]) -> list[_Waiting]:
+    async def _reserve(self, frame: _Group, sale_id: str, part: list[Waiting]) -> list[Waiting]:
         """Takes units for as many as there are units for, answers `sold out` to the others.
 
         An ordinary order is of no sale and takes none.

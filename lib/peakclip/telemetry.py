@@ -41,6 +41,14 @@ class OneTeller(Gauge):
         return super().collect() if self._known else ()
 
 
+HTTP_CONNECTIONS = Gauge(
+    "peakclip_http_connections", "Open connections of clients.", multiprocess_mode="livesum"
+)
+HTTP_ENDED = Counter(
+    "peakclip_http_connections_ended_total",
+    "Connections that were ended: slow_request, slow_reader, idle (to make room), too_many, too_much.",
+    ["reason"],
+)
 LAG = Gauge(
     "peakclip_lag_messages",
     "Messages not yet finished: ready, in_flight, delayed (another attempt), scheduled; NaN: unknown.",

@@ -86,22 +86,33 @@ class Buyers:
         connections: int = 64,
         again: float = 0.1,
         deadline: float = 90.0,
+        patience: float = 5.0,
     ) -> Counter[str]:
-        """New orders, all at once or at a rate, and `again` times as many repeats: how often which answer came."""
-        return await self._send(sale, self._requests(sale, orders, again), rate, connections, deadline)
+        """New orders, all at once or at a rate, and `again` times as many repeats: how often which answer came.
+
+        Who has no answer after `patience` seconds asks again.
+        """
+        requests = self._requests(sale, orders, again)
+        return await self._send(sale, requests, rate, connections, deadline, patience)
 
     async def ask_again(self, sale: str, connections: int = 32) -> Counter[str]:
         """Every order of the sale that was ever accepted, once more."""
         requests = self._chance.sample(known := self.known.get(sale, []), len(known))
         self.repeats += len(requests)
-        return await self._send(sale, requests, None, connections, 90.0)
+        return await self._send(sale, requests, None, connections, 90.0, 5.0)
 
     async def _send(
-        self, sale: str, requests: list[Request], rate: float | None, connections: int, deadline: float
+        self,
+        sale: str,
+        requests: list[Request],
+        rate: float | None,
+        connections: int,
+        deadline: float,
+        patience: float,
     ) -> Counter[str]:
         options = LoadOptions(
             url=self._url, sale=sale, key=self._key, orders=len(requests), connections=connections, rate=rate,
-            answer_timeout=5.0, deadline=deadline, connect_within=60.0,
+            answer_timeout=patience, deadline=deadline, connect_within=60.0,
         )  # fmt: skip
         driver = Driver(options, urlsplit(self._url), [request.raw for request in requests])
         await driver.open()

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
 from peakclip_api import keys
+from peakclip_api.deadline import without_end
 
 HEARTBEAT_SECONDS: Final = 10.0  # below the idle time-out of common proxies
 SEND_TIMEOUT_SECONDS: Final = 30.0  # a client that takes nothing for so long is cut off; it may come back
@@ -104,6 +105,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
     A client that leaves during silence is noticed by the heartbeat, which then ends the iteration.
     """
+    without_end(request)
     board = request.app[keys.BOARD]
     response = EventSourceResponse(
         headers={**SECURITY_HEADERS, "Cache-Control": "no-store"},

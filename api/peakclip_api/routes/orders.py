@@ -66,22 +66,23 @@ async def create_seckill_order(request: web.Request) -> web.Response:
     sale = app[keys.SALES].remembered(sale_id) or await app[keys.SALES].get(sale_id)
     if sale is None or sale.tenant != credential.tenant:
         raise Problem(404, "sale-not-found", "There is no such sale.")
-    return _queued(await app[keys.ACCEPTOR].accept(sale, customer_id, key, wanted.quantity))
+    return _queued(await app[keys.ACCEPTOR].accept(sale, customer_id, key, wanted.quantity, credential))
 
 
 async def create_order(request: web.Request) -> web.Response:
     """A repeat is recognised before anything else is judged: pet or package may have gone since."""
-    order = await _ordered(request)
+    credential = await credential_of(request, request.app[keys.KEYS])
+    order = await _ordered(request, credential)
     if _prefers_async(request):
-        return await _create_later(request, order)
+        return await _create_later(request, order, credential)
     known = await request.app[keys.ACCEPTOR].repeat(order.order_id, order.fingerprint)
     return await _create_now(request, order) if known is None else _queued(known)
 
 
-async def _create_later(request: web.Request, order: Order) -> web.Response:
+async def _create_later(request: web.Request, order: Order, credential: Credential) -> web.Response:
     app = request.app
     try:
-        accepted = await app[keys.ACCEPTOR].accept_booking(order, app[keys.BOOKABLE].check)
+        accepted = await app[keys.ACCEPTOR].accept_booking(order, app[keys.BOOKABLE].check, credential)
     except Problem as problem:
         if problem.kind != "invalid-request":
             raise
@@ -93,9 +94,8 @@ async def _create_later(request: web.Request, order: Order) -> web.Response:
     return _queued(accepted, {"Preference-Applied": "respond-async"})
 
 
-async def _ordered(request: web.Request) -> Order:
+async def _ordered(request: web.Request, credential: Credential) -> Order:
     """What the request asks for. Raises Problem."""
-    credential = await credential_of(request, request.app[keys.KEYS])
     customer_id = customer_of(request.headers, credential)
     key = idempotency_key(request.headers)
     wanted = decode_body(await request.read(), _booking_decoder)

@@ -118,8 +118,9 @@ class Front:
                 return body
 
             request: Any = SimpleNamespace(
-                app=running.app, headers=headers, match_info=match, read=read, method="POST", path=what
-            )
+                app=running.app, headers=headers, match_info=match, read=read, method="POST", path=what,
+                transport=running,
+            )  # fmt: skip
             response: Any = await problems(request, _HANDLERS[what])
             answer(_of(response.status, response.body))
 
@@ -142,12 +143,18 @@ class Front:
             said = lane.answer(begun, outcome)
             if said is None:
                 return self._long_way(*long_way)
-            head, _, text = said.partition(b"\r\n\r\n")
-            answer(_of(int(head.split(b" ", 2)[1]), text))
+            answer(_read(said))
 
         begun = lane.begin(message, body, ended)
         if begun is None:
             self._long_way(*long_way)
+        elif isinstance(begun, bytes):
+            answer(_read(begun))
+
+
+def _read(said: bytes) -> Answer:
+    head, _, text = said.partition(b"\r\n\r\n")
+    return _of(int(head.split(b" ", 2)[1]), text)
 
 
 def _of(status: int, body: Any) -> Answer:

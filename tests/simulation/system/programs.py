@@ -15,7 +15,7 @@ from peakclip.roles import API, ROLES
 from peakclip.streams import until_there
 from peakclip_api import keys
 from peakclip_api.accepting import Accepting
-from peakclip_api.express import ExpressLane
+from peakclip_api.lane import ExpressLane
 from peakclip_api.lookup import Lookup
 from peakclip_api.sales import Sales
 from peakclip_api.stock import Stock

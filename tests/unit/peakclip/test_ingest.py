@@ -15,7 +15,9 @@ from peakclip import topology
 from peakclip.errors import OutcomeUnknownError, RefusedError, UnavailableError
 from peakclip.ingest import (
     GROUP_DEADLINE_SECONDS,
+    LEAST_PLACES,
     SOLD_OUT_PROBE_SECONDS,
+    BusyError,
     Intake,
     IntakeUnavailableError,
     SoldOutError,
@@ -323,3 +325,36 @@ async def test_nobody_is_left_without_an_answer_by_a_defect_either() -> None:
     assert {type(one) for one in told} == {IntakeUnavailableError}
     with pytest.raises(ExceptionGroup):  # the process stops by it, loudly
         await task
+
+
+@on_virtual_clock
+async def test_who_has_waited_for_too_long_is_refused_and_takes_nothing() -> None:
+    """A server that stands still holds the first group up for five seconds; behind it nobody waits for their turn."""
+    js = ScriptedJetStream(s1=1_000)
+    js.publishing = [UNKNOWN] * 1_000
+    async with running(js) as counter:
+        first = submit(counter.intake, make_order())
+        await js.published.wait()
+        early = [submit(counter.intake, make_order()) for _ in range(300)]
+        await asyncio.sleep(1.0)
+        late = submit(counter.intake, make_order())
+        js.publishing = [UNKNOWN] * 1_000
+        told = await asyncio.gather(first, *early, return_exceptions=True)
+        js.publishing = []
+        assert type(told[0]) is IntakeUnavailableError
+        assert {type(one) for one in told[1:]} == {BusyError}
+        assert await late == 1
+    assert len(counter.stored) == 1
+
+
+@on_virtual_clock
+async def test_as_many_may_wait_as_are_stored_soon() -> None:
+    js = ScriptedJetStream(s1=1_000)
+    async with running(js) as counter:
+        assert counter.intake.places() > 1_000_000, "nothing is known yet"
+        js.publishing = [AWAY] * 10  # half a second
+        await counter.outcomes(make_order())
+        assert counter.intake.places() == pytest.approx(topology.MAX_ORDERS_PER_FRAME * 3 / 0.5, rel=0.02)
+        js.publishing = [AWAY] * 1_000
+        await counter.outcomes(make_order())
+        assert counter.intake.places() == LEAST_PLACES

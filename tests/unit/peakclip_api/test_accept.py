@@ -16,6 +16,7 @@ from peakclip_api.accept import Accepted, Acceptor, fingerprint
 from peakclip_api.board import Board
 from peakclip_api.line import Line
 from peakclip_api.problems import Problem
+from peakclip_api.room import Room
 from peakclip_api.sales import check_window
 from peakclip_api.wait import Wait
 
@@ -269,3 +270,43 @@ async def test_an_unknown_wait_refuses_nobody(desk: Callable[[], Desk]) -> None:
     for number in range(40):
         await this.ask(f"k{number}", customer=f"c{number}")
     assert len(this.intake.taken) == 40
+
+
+async def test_who_presses_finds_no_room_and_others_do() -> None:
+    desk = Desk()
+    room = Room(4)
+    desk.acceptor = Acceptor(
+        cast("Any", desk.intake), desk.line, desk.rumour, waits(desk.line, desk.rumour), room
+    )
+
+    async def asks(key: str, owner: str) -> asyncio.Task[Accepted]:
+        task = asyncio.create_task(desk.acceptor.accept(SALE, f"of-{key}", key, 1, owner))
+        await turns()
+        return task
+
+    pressing = [await asks(f"k{number}", "flood") for number in range(3)]
+    assert kind(pressing[2]) == "too-busy"
+    refusal = pressing[2].exception()
+    assert isinstance(refusal, Problem)
+    assert (refusal.status, refusal.headers["Retry-After"]) == (503, "1")
+    assert room.taken == 2
+    honest = await asks("h1", "honest")
+    assert room.taken == 3
+    for number in range(3):
+        await desk.stored(number)
+    assert honest.result().order_id
+    assert room.taken == 0
+
+
+async def test_a_sold_out_sale_takes_no_room() -> None:
+    desk = Desk()
+    room = Room(4)
+    desk.intake.sold_out = True
+    desk.acceptor = Acceptor(
+        cast("Any", desk.intake), desk.line, desk.rumour, waits(desk.line, desk.rumour), room
+    )
+    for number in range(9):
+        asked = asyncio.create_task(desk.acceptor.accept(SALE, "c1", f"k{number}", 1))
+        await turns()
+        assert kind(asked) == "sold-out"
+    assert room.taken == 0

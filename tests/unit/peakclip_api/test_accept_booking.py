@@ -74,7 +74,7 @@ async def test_a_customer_books_as_often_as_it_likes() -> None:
     for number in range(50):
         await desk.stored(number)
     assert [task.result().position for task in tasks] == list(range(1, 51))
-    assert desk.acceptor._in_flight_units == {}
+    assert len(desk.acceptor._in_flight) == 0
 
 
 async def test_repeats_are_one_order_in_flight_and_in_line() -> None:

@@ -131,7 +131,9 @@ def kinds_in_code() -> Iterator[str]:
 
 
 def _kind_argument(node: ast.AST) -> ast.expr | None:
-    place = {"Problem": 1, "retry_later": 0}.get(getattr(getattr(node, "func", None), "id", ""))
+    place = {"Problem": 1, "retry_later": 0, "SlowRequestError": 1}.get(
+        getattr(getattr(node, "func", None), "id", "")
+    )
     if place is None or not isinstance(node, ast.Call):
         return None
     named: dict[str | None, Any] = {keyword.arg: keyword.value for keyword in node.keywords}

@@ -19,8 +19,10 @@ from peakclip.ingest import IntakeUnavailableError, Outcome, SoldOutError
 from peakclip.service import Service
 from peakclip_api.accept import Acceptor
 from peakclip_api.auth import Credential
-from peakclip_api.express import ExpressLane, OrderConnection
+from peakclip_api.express import OrderConnection
+from peakclip_api.lane import ExpressLane
 from peakclip_api.line import Line
+from peakclip_api.room import Room
 
 CREDENTIALS = {"Bearer pk_service": Credential("t1", "storefront", "service")}
 
@@ -94,8 +96,9 @@ class Shop:
         self.intake = HeldIntake()
         self.line = Line(keep=1_000)
         self.rumour = Rumour(self.line)
+        self.room = Room(1_000)
         self.acceptor = Acceptor(
-            cast("Any", self.intake), self.line, self.rumour, waits(self.line, self.rumour)
+            cast("Any", self.intake), self.line, self.rumour, waits(self.line, self.rumour), self.room
         )
         closed = replace(SALE, sale_id="closed", closes=SALE.opens + 1)
         foreign = replace(SALE, sale_id="foreign", tenant="t2")
@@ -319,6 +322,23 @@ async def test_an_intake_that_fails_is_a_503_to_be_tried_again() -> None:
         await shop.taken(2)
         shop.ends(1, 1)
         assert (await client.reply()).status == 202
+
+
+async def test_an_order_for_which_there_is_no_room_is_refused_at_once_and_the_connection_goes_on() -> None:
+    async with open_shop() as (shop, client):
+        for number in range(1_000):
+            shop.room.enter(f"key {number}")
+        await client.send(request())
+        reply = await client.reply()
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        assert reply.body["type"].endswith("too-busy")
+        assert reply.headers["content-type"].startswith("application/problem+json")
+        shop.room.leave("key 7")
+        await client.send(request())
+        await shop.taken()
+        shop.ends(0, 1)
+        assert (await client.reply()).status == 202
+    assert shop.long_way == []
 
 
 async def test_an_order_whose_client_has_left_stays_accepted_and_harms_nobody() -> None:

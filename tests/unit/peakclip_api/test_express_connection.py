@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 from unit.peakclip_api.test_express import Shop, open_shop, request
 
-from peakclip.ingest import _Waiting
+from peakclip.outcomes import Waiting
 from peakclip_api.express import OrderConnection
 
 
@@ -67,6 +67,18 @@ async def test_however_much_comes_behind_an_order_little_is_held_and_all_is_answ
     assert len(shop.long_way) == many
 
 
+async def test_a_connection_with_an_order_in_flight_is_not_idle_and_one_that_was_answered_is() -> None:
+    """Who is idle for longest makes room for others: that must be nobody who waits for an answer."""
+    async with open_shop() as (shop, client):
+        assert not connection_of(shop).is_idle, "it has asked for nothing yet"
+        await client.send(request())
+        await shop.taken()
+        assert not connection_of(shop).is_idle
+        shop.ends(0, 1)
+        assert (await client.reply()).status == 202
+        assert connection_of(shop).is_idle
+
+
 async def test_an_answer_that_cannot_be_written_ends_the_connection(monkeypatch: Any) -> None:
     async with open_shop() as (shop, client):
         await client.send(request())
@@ -77,7 +89,7 @@ async def test_an_answer_that_cannot_be_written_ends_the_connection(monkeypatch:
 
         monkeypatch.setattr(shop.acceptor, "finish", broken)
         order, ended = shop.intake.taken[0]
-        _Waiting(order, ended).end(1)
+        Waiting(order, ended, 0.0).end(1)
         assert await client.is_closed()
 
 
