@@ -106,7 +106,7 @@ def expiry_table(result: Result) -> str:
         f"| {one['round']} | {one['state']} | {one['p50_ms']:.1f} | {one['p99_ms']:.1f} | {one['cancelled']:,} |"
         for one in result["rounds"]
     ]
-    return "\n".join([*lines, "", *_latency_ratios(result, "reaping / paused")])
+    return "\n".join([*lines, "", *_ratios(result, "reaping / paused")])
 
 
 def slow_table(result: Result) -> str:
@@ -118,22 +118,22 @@ def slow_table(result: Result) -> str:
         "readers who never read many large answers, streams of events that stand still. Who was ended came back at "
         "once.",
         "",
-        "| round | slow connections | p50 ms | p99 ms | held | ended |",
-        "|---|---|---|---|---|---|",
+        "| round | slow connections | p50 ms | p99 ms | CPU us an order: API | held | ended |",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {one['round']} | {one['state']} | {one['p50_ms']:.1f} | {one['p99_ms']:.1f} | {one['held']:,} "
-        f"| {one['ended']:,} |"
+        f"| {one['round']} | {one['state']} | {one['p50_ms']:.1f} | {one['p99_ms']:.1f} "
+        f"| {one['cpu_us_per_order']['api']:.0f} | {one['held']:,} | {one['ended']:,} |"
         for one in result["rounds"]
     ]
-    return "\n".join([*lines, "", *_latency_ratios(result, "with / without")])
+    return "\n".join([*lines, "", *_ratios(result, "with / without", cpu="CPU time of the API")])
 
 
-def _latency_ratios(result: Result, words: str) -> list[str]:
+def _ratios(result: Result, words: str, **more: str) -> list[str]:
     lines = [f"| {words}, in the same round | median | lowest to highest |", "|---|---|---|"]
-    for name in ("p50", "p99"):
+    for name, called in {"p50": "p50", "p99": "p99", **more}.items():
         one = result[f"{name}_ratio"]
-        lines.append(f"| {name} | **{one['median']:.2f}** | {one['low']:.2f} to {one['high']:.2f} |")
+        lines.append(f"| {called} | **{one['median']:.2f}** | {one['low']:.2f} to {one['high']:.2f} |")
     return lines
 
 

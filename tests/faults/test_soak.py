@@ -45,7 +45,7 @@ async def soak(scratch: Path, faults: int, *options: str) -> tuple[int | None, d
 async def test_a_protection_that_is_taken_out_is_found_and_told(scratch: Path) -> None:
     """The relay forgets events before it publishes them: those that it has in hand when it or NATS dies are lost."""
     code, report, said = await soak(
-        scratch, FAULTS, "--minutes", "5", "--rate", "200", "--faults", "20", "--seed", "3",
+        scratch, FAULTS, "--minutes", "5", "--rate", "200", "--faults", "30", "--seed", "3",
         "--among", "kill:nats", "kill:relay", "restart:nats", "--plant", "no-outbox", "--patience", "20",
     )  # fmt: skip
     assert code == 1
@@ -54,5 +54,5 @@ async def test_a_protection_that_is_taken_out_is_found_and_told(scratch: Path) -
     assert all("have no event" in one["evidence"] for one in lost)
     assert report["findings"] >= len(lost)
     assert lost[0]["subjects"][0] in said
-    assert report["again"] == "make soak MINUTES=5 SEED=3 RATE=200 FAULTS=20"
+    assert report["again"] == "make soak MINUTES=5 SEED=3 RATE=200 FAULTS=30"
     assert "The load ends; the system comes to rest and is judged." in said

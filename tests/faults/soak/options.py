@@ -45,8 +45,12 @@ class Options:
 
     @property
     def drain_rate(self) -> float:
-        """R of the pool `orders`: far above what comes, so that it catches up after each fault. A batch is R / 100."""
-        return max(25_600.0, 12.0 * self.rate)
+        """R of the pools: far above what comes, so that they catch up after each fault. A batch is R / 100.
+
+        Not higher still: what a lost worker, or a lost acknowledgement, had in hand is begun again one by one, each
+        with a start of its own, and a worker that has 256 of those does nothing else for a minute.
+        """
+        return max(6_400.0, 6.0 * self.rate)
 
     @property
     def disk_bytes(self) -> int:

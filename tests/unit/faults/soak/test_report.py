@@ -95,7 +95,7 @@ def test_options() -> None:
     assert (given.minutes, given.seed, given.rate, given.faults) == (40.0, 9, 700.0, 26.0)
     assert given.report == Path("x.json")
     assert given.again == "make soak MINUTES=40 SEED=9 RATE=700 FAULTS=26"
-    assert given.told()["drain_rate"] == 25_600.0
+    assert given.told()["drain_rate"] == 6_400.0
     assert parse(["--seed", "9"]).report == Path(".soak/9.json")
     assert 0 <= parse([]).seed < 1_000_000
     assert parse([]).pairs == pairs()
