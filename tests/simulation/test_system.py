@@ -27,7 +27,6 @@ FOUND = {
     "limit-by-the-line-alone": 53,
     "no-message-ids": 1,
     "no-wait-for-the-same": 50,
-    "one-schedule-for-all-attempts": 1_032_857,  # a flaw that was found here, one run in 33,000
     "outbox-emptied-first": 68,
     "outbox-left-out": 1,
     "paid-without-a-lock": 41,
@@ -36,9 +35,16 @@ FOUND = {
 }
 # Those that need a certain fault at a certain step are found at once where it comes, and at random hardly ever.
 STEPS = {
-    "no-fence": Fault(0.0, "hole", "api-0", 25.0, ("nats", "api", "stock.", 1)),
-    "acknowledged-before-its-dead-letter": Fault(
-        0.0, "kill", "orders-0", 1.0, ("nats", "orders", "$JS.ACK.SECKILL", 1)
+    "no-fence": (Fault(0.0, "hole", "api-0", 25.0, ("nats", "api", "stock.", 1)),),
+    "acknowledged-before-its-dead-letter": (
+        Fault(0.0, "kill", "orders-0", 1.0, ("nats", "orders", "$JS.ACK.SECKILL", 1)),
+    ),
+    # A flaw that was found at random, by one run of 33,000. The first attempt comes again, since its acknowledgement
+    # went down with the server, while the third is waiting: the second came late, and is known to SECKILL only.
+    "one-schedule-for-all-attempts": (
+        Fault(0.0, "kill", "relay", 7.0),
+        Fault(0.0, "nats crash", "orders-0", 0.3, ("nats", "orders", "$JS.ACK.SECKILL", 1)),
+        Fault(3.0, "nats crash", "orders-0", 0.3),
     ),
 }
 
@@ -86,13 +92,15 @@ def test_it_bites(name: str) -> None:
 def test_it_bites_where_the_fault_comes_at_its_step(name: str) -> None:
     def prepare(plan: Plan) -> Plan:
         calm = replace(
-            plan, weather=(), faults=(STEPS[name],), apis=1, workers=1, operator=False, changes=(), late=0.0
+            plan, weather=(), faults=STEPS[name], apis=1, workers=1, operator=False, changes=(), late=0.0
         )
         if name == "no-fence":
             sale, one = plan.sales[0], plan.buyers[0]
             return replace(
                 calm, poison=(), sales=(replace(sale, stock=8),), buyers=(replace(one, sale=0, quantity=1),)
             )
+        if name == "one-schedule-for-all-attempts":
+            return replace(calm, seconds=8.0, buyers=(), poison=(0.2,))
         return replace(calm, buyers=(), poison=(0.2, 0.1))
 
     with quiet():

@@ -16,7 +16,7 @@ from simulation.system.world import World
 
 from peakclip import topology
 from peakclip.audit import RateLimit
-from peakclip.audit.database import _letter
+from peakclip.audit.database import letter_of
 from peakclip.audit.facts import (
     DeadLetter,
     EventLog,
@@ -123,7 +123,7 @@ def _rate(world: World) -> RateLimit | None:
 
 
 def _letters(world: World) -> tuple[DeadLetter, ...]:
-    return tuple(_letter(row) for row in rows(world, "dead_letters"))
+    return tuple(letter_of(row) for row in rows(world, "dead_letters"))
 
 
 def _effects(world: World) -> dict[str, tuple[str, ...]]:
