@@ -19,6 +19,18 @@ from peakclip.store import DATABASE_AWAY, DATABASE_UNFIT
 
 _TOO_LATE: Final = (TimeoutError, asyncpg.QueryCanceledError)
 
+# Nobody was there, or nobody any more. It says nothing of how much the database bears, and slower work brings nobody
+# back. A server that restarts because a backend crashed is none of these: it may be memory that all of us use up.
+_NOBODY: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
 
 class Database:
     """Does what the pool of asyncpg does, one statement at a time, and keeps count."""
@@ -64,6 +76,9 @@ class Database:
             # The driver's DataError is an InterfaceError too: that is no lost connection, but a value of no use.
             failed = isinstance(exc, (*DATABASE_AWAY, *DATABASE_UNFIT)) and not isinstance(exc, ValueError)
             timed = not failed or isinstance(exc, _TOO_LATE)
+            if failed and not timed and isinstance(exc, _NOBODY):
+                telemetry.DATABASE_CALLS.labels(self._name, "failed").inc()
+                raise
             self._count("failed" if failed else "refused", asked, given, self._clock(), timed=timed)
             raise
         self._count("done", asked, given, ended)

@@ -71,11 +71,9 @@ async def test_a_statement_is_passed_on_and_its_wait_told_apart_from_its_time(me
 @pytest.mark.parametrize(
     ("failure", "errors", "timed"),
     [
-        (asyncpg.ConnectionDoesNotExistError("gone"), 1, 0),
-        (asyncpg.InterfaceError("closed"), 1, 0),
+        (asyncpg.CrashShutdownError("a backend has crashed"), 1, 0),
         (asyncpg.DeadlockDetectedError("deadlock"), 1, 0),
         (asyncpg.DiskFullError("full"), 1, 0),
-        (ConnectionResetError(), 1, 0),
         (TimeoutError(), 1, 1),
         (asyncpg.QueryCanceledError("statement timeout"), 1, 1),
         (asyncpg.CheckViolationError("no such pet"), 0, 1),
@@ -91,6 +89,25 @@ async def test_what_the_database_did_not_do_is_an_error_and_what_it_refused_is_n
     word = measured.word()
     assert (word.calls, word.errors, sum(word.took)) == (1, errors, timed)
     assert buckets(word) == ({4.0: 1} if timed else {})
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ConnectionRefusedError(),
+        asyncpg.ConnectionDoesNotExistError("gone"),
+        asyncpg.InterfaceError("closed"),
+        asyncpg.CannotConnectNowError("starting up"),
+        asyncpg.AdminShutdownError("terminated"),
+        asyncpg.TooManyConnectionsError("others have them all"),
+    ],
+)
+async def test_nobody_there_says_nothing_of_how_much_the_database_bears(failure: Exception) -> None:
+    for pool in (Connections(wait=1.0, nobody=failure), Connections(takes=1.0, failure=failure)):
+        measured = database(pool)
+        with pytest.raises(type(failure)):
+            await measured.fetchval("select 1")
+        assert measured.word() == DatabaseWord(0, 0, 0.0, (0,) * (len(DATABASE_BOUNDS) + 1))
 
 
 async def test_a_value_that_no_column_takes_is_refused_by_the_driver_and_no_error() -> None:
