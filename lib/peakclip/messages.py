@@ -61,9 +61,7 @@ class DatabaseWord(msgspec.Struct, frozen=True):
     """How the database answered a worker. Totals since its start."""
 
     calls: int  # statements, each a transaction of its own; not those for which nobody was there
-    errors: (
-        int  # of these, what the database did not do: unfit or too late; not what it refused for its content
-    )
+    errors: int  # of these, what it did not do (unfit, too late); not what it refused for its content
     wait_seconds: float  # until there was a connection, or until it was clear that there is none
     took: tuple[
         int, ...
