@@ -1,8 +1,9 @@
 """What clients may hold: how many connections, for how long a request may arrive, and for how long an answer may leave.
 
-A process has so many connections and no more. One more than that ends the connection that has been idle for longest,
-as nginx does; if all are busy, it is told 503. Who sends or reads byte by byte is looked at once a second, a few
-connections at a time, so that thousands of them are no pause for the others.
+A process has so many connections and no more. One more than that ends one that is idle, as nginx does: first those that
+have never asked for anything, then the one that has been idle for longest. If all are busy, it is told 503. Who sends
+or reads byte by byte is looked at once a second, a few connections at a time, so that thousands of them are no pause
+for the others.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Limits:
     """Times in seconds, sizes in bytes. Their reasons are in `settings.py`."""
 
     connections: int = 10_000
-    receive: float = 10.0  # a request, from its first byte to its last; and a new connection's first
+    receive: float = 10.0  # a request, from its first byte to its last
     send: float = 30.0  # an answer
     head: int = 16_384  # request line and headers
     unfinished: int = (
@@ -68,7 +69,7 @@ class Guard:
         self._open: dict[GuardedConnection, asyncio.Transport] = {}
         self._refused: dict[GuardedConnection, asyncio.Transport] = {}
         self.arriving = 0  # bytes of requests that are not complete
-        self._idle: deque[GuardedConnection] = deque()  # as of the last round, the longest idle first
+        self._idle: deque[GuardedConnection] = deque()  # of the last round, as they have to go
         self.too_many = retry_later("too-busy", "Too much comes at the same time; retry.").raw(_LAST)
         self.too_slow = too_slow(self.limits.receive).raw(_LAST)
 
@@ -114,7 +115,7 @@ class Guard:
         everybody = [*self._open.items()]
         end = self._loop.time() + seconds
         many = -(-len(everybody) // _SLICES) or 1
-        idle: list[tuple[float, int, GuardedConnection]] = []
+        idle: list[tuple[bool, float, int, GuardedConnection]] = []
         unsent: list[tuple[int, int, asyncio.Transport]] = []
         for start in range(0, len(everybody), many):
             now = self._loop.time()
@@ -122,9 +123,9 @@ class Guard:
                 if waits := one.look(now, transport):
                     unsent.append((waits, number, transport))
                 elif one.is_idle:
-                    idle.append((one.last_request, number, one))
+                    idle.append((one.has_asked, one.last_request, number, one))
             await asyncio.sleep(seconds / _SLICES)
-        self._idle = deque(one for _, _, one in sorted(idle))
+        self._idle = deque(one for *_, one in sorted(idle))
         self._end_the_heaviest(unsent)
         await asyncio.sleep(max(0.0, end - self._loop.time()))
 

@@ -47,6 +47,7 @@ class GuardedConnection(web.RequestHandler):
         "_is_refused",
         "_since",
         "_unsent_since",
+        "has_asked",
         "last_request",
     )
 
@@ -67,13 +68,13 @@ class GuardedConnection(web.RequestHandler):
         self._since = 0.0  # loop time of the first byte of a request that is not complete; 0: there is none
         self._unsent_since = 0.0
         self.last_request = loop.time()
+        self.has_asked = False
         self._parser: Any = Sieve(self._parser, self)
 
     # -- life ----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         here = cast("asyncio.Transport", transport)
-        self._since = self._loop.time()
         if self._guard.enter(self, here):
             super().connection_made(transport)
         else:
@@ -101,6 +102,7 @@ class GuardedConnection(web.RequestHandler):
             body = found[0][-1][1]
             self._head_bytes = 0
             self.last_request = self._loop.time()
+            self.has_asked = True
             if self._since:
                 self._complete()
             if not body.is_eof():
@@ -135,7 +137,7 @@ class GuardedConnection(web.RequestHandler):
 
     @property
     def is_idle(self) -> bool:
-        """Between two requests."""
+        """Between two requests, or before the first."""
         return self.is_waiting and not self._since
 
     @property
@@ -172,7 +174,7 @@ class GuardedConnection(web.RequestHandler):
             self._since = now  # it waits for our answer to the request before it
             return
         else:
-            if self._head_bytes and self.transport is not None:
+            if self.transport is not None:
                 self.transport.write(self._guard.too_slow)
             self.force_close()
         telemetry.HTTP_ENDED.labels("slow_request").inc()

@@ -48,15 +48,15 @@ class ApiSettings(Settings):
     ended. A request that arrives in one piece, as most do, does not count. Python takes some four times as much."""
 
     receive_seconds: float = pydantic.Field(default=10.0, gt=0, le=300)
-    """So long may a request arrive, from its first byte to its last, and a new connection be silent. What is slower is
-    told 408. 16 KiB in 10 s are a thirtieth of a bad mobile connection."""
+    """So long may a request arrive, from its first byte to its last. What is slower is told 408. 16 KiB in 10 s are a
+    thirtieth of a bad mobile connection."""
 
     send_seconds: float = pydantic.Field(default=30.0, gt=0, le=600)
     """An answer that its reader has not taken by then ends the connection. The largest are some 200 KB."""
 
     keep_alive_seconds: float = pydantic.Field(default=620.0, ge=1)
-    """A connection may be idle for so long. Longer than load balancers keep theirs (60 to 600 s): who closes first must
-    not be us, or a request on its way is lost."""
+    """A connection may be idle for so long, or silent from the beginning. Longer than load balancers keep theirs (60 to
+    600 s): who closes first must not be us, or a request on its way is lost."""
 
     express_lane: bool = True
     """Accept ordinary orders without aiohttp's request handling (peakclip_api/lane.py)."""

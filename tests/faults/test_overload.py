@@ -41,6 +41,7 @@ SLOW_SECONDS, AWAY_SECONDS = 4.0, 4.0
 LINK_DELAY: Final = 0.15  # seconds for each piece that passes: a group of orders takes four of them and more
 PLACES: Final = 256
 SETTINGS: Final = {"PEAKCLIP_LONGEST_WAIT_SECONDS": "2", "PEAKCLIP_MAX_IN_FLIGHT_ORDERS": str(PLACES)}
+SPARE_BYTES: Final = 20 * MIB  # what Python has not given back
 ANSWER_SECONDS: Final = 20.0  # docs/limits.md
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
@@ -106,6 +107,9 @@ async def test_ten_times_too_much_is_refused_in_time_and_harms_nobody(
         await set_pace(system.js, topology.ORDERS_POOL, limit_per_second=RATE)
 
         print(f"  memory: {memory.first / MIB:.0f} MiB, and {memory.grown / MIB:.1f} MiB more at most")
+        assert (
+            memory.grown <= 25_000 * CONNECTIONS + 2_000 * PLACES + 500 * len(honest.accepted) + SPARE_BYTES
+        )
         holds(await system.audit(honest.accepted, RATE))
         assert not await findings(system, honest.history, RATE)
         print(f"  files: {files} before, {psutil.Process(pid).num_fds()} after")

@@ -103,14 +103,20 @@ async def test_a_head_that_does_not_come_to_its_end_is_told_408() -> None:
         await here.closed()
 
 
-async def test_who_says_nothing_is_left_without_a_word() -> None:
+async def test_who_says_nothing_is_no_slow_request_and_the_first_to_make_room() -> None:
+    """Clients open connections before they need them."""
     async with place() as here:
-        client = await here.client()
-        here.look(9.9)
-        await settled()
-        assert len(here.guard) == 1
-        here.look(10.1)
-        assert await client.is_closed()
+        clients = [await here.client() for _ in range(3)]
+        here.look(60.0)
+        for client in clients[:2]:
+            await client.send(GET)
+            assert (await client.reply()).status == 200
+        assert len(here.guard) == 3
+        await here.guard.look_at_all(0.0)
+        late = await here.client()
+        await late.send(GET)
+        assert (await late.reply()).status == 200
+        assert await clients[2].is_closed()
 
 
 async def test_a_body_that_does_not_come_to_its_end_is_told_408() -> None:
@@ -251,7 +257,7 @@ async def test_an_answer_that_is_read_in_time_is_not_cut() -> None:
 async def test_one_connection_too_many_ends_the_one_that_has_been_idle_for_longest() -> None:
     async with place() as here:
         clients = [await here.client() for _ in range(3)]
-        for client in clients[1:]:
+        for client in (clients[1], clients[0], clients[2]):
             await client.send(GET)
             assert (await client.reply()).status == 200
         await here.guard.look_at_all(0.0)
