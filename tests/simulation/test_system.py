@@ -17,7 +17,7 @@ from simulation.system.run import quiet, run
 from simulation.system.sweep import sweep, tell
 
 FIRST = int(os.environ.get("PEAKCLIP_DST_FROM", "0"))
-RUNS = int(os.environ.get("PEAKCLIP_DST_RUNS", "400"))  # some 20 s on two cores; `make dst` for more
+RUNS = int(os.environ.get("PEAKCLIP_DST_RUNS", "2000"))  # some 100 s on two cores; `make dst` for more
 MOST_SCENES = 1
 
 # The first seed at which each is found; `make dst ARGS="--plant NAME"` looks from any other one on.
