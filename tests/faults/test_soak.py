@@ -27,7 +27,7 @@ async def soak(scratch: Path, faults: int, *options: str) -> tuple[int | None, d
     report = scratch / "report.json"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "faults.soak", "--report", str(report), *options,
-        env=environ(PYTHONPATH=f"{ROOT / 'tests'}:{ROOT}"), stdout=asyncio.subprocess.PIPE,
+        env=environ(PYTHONPATH=f"{ROOT / 'tests'}:{ROOT}", TMPDIR=str(scratch)), stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     assert process.stdout is not None
