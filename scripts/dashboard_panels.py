@@ -73,6 +73,10 @@ ACCEPT = [
     Panel("Orders that share one fsync", percentiles("peakclip_commit_batch_orders", PLACE)),
     Panel("Slowest routes, p99",
           {"{{route}}": f"topk(8, {quantile(0.99, 'peakclip_http_seconds', PLACE, 'route')})"}, "s"),
+    Panel("Connections of clients", {"open": f"sum(peakclip_http_connections{{{PLACE}}})"}),
+    Panel("Connections ended, by reason",
+          {"{{reason}}": rate("peakclip_http_connections_ended_total", "reason", PLACE)},
+          text="Too slow, too many, or too much that is unfinished or unread."),
 ]  # fmt: skip
 BACKLOG = [
     Panel("Messages not finished", {"{{pool}} {{state}}": most("peakclip_lag_messages", POOL, "pool, state")},
