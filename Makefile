@@ -37,7 +37,7 @@ test: $(READY) ## every test that needs no cluster
 	$(WITHOUT_POWER)
 ifeq ($(CHROMIUM),)
 	@echo 'NOT TESTED: the dashboard in a browser. No chromium here (Debian: apt-get install chromium).'
-	$(BIN)/pytest -m 'not browser and not e2e' $(ARGS)
+	$(BIN)/pytest -m 'not browser and not e2e and not long' $(ARGS)
 	@echo 'NOT TESTED: the dashboard in a browser. No chromium here (Debian: apt-get install chromium).'
 else
 	PEAKCLIP_CHROMIUM=$(CHROMIUM) $(BIN)/pytest $(ARGS)
@@ -72,6 +72,10 @@ fmt: $(READY) ## format the code and repair what can be repaired
 .PHONY: bench
 bench: $(READY) ## accept and drain, side by side with other designs (minutes)
 	PYTHONPATH=.:tests $(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: faults
+faults: $(READY) ## what `make test` leaves out because it takes long: protections taken out, disks in trouble (a quarter of an hour)
+	$(BIN)/pytest -m long $(ARGS)
 
 # How many restarts of nats-server in a row. 300 take some ten minutes.
 COUNT ?= 300

@@ -105,6 +105,7 @@ async def test_the_supervisor_starts_postgresql_anew_whose_recovery_has_failed(s
             await supervisor.stop()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("whose", ["nats", "postgres"])
 async def test_a_full_disk_and_one_that_cannot_sync(
     scratch: Path, data: Path, chance: random.Random, whose: str

@@ -56,7 +56,7 @@ WAVE = 120  # orders
 SCARCE = 20  # units of a sale whose admission says yes too often
 TOO_MANY = 5
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200 + 200 * HEALTHY_ROUNDS)]
+pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(1200 + 200 * HEALTHY_ROUNDS)]
 
 
 @dataclass

@@ -20,6 +20,7 @@ RATE = 200.0
 ORDERS = 1_000
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.faults,
     pytest.mark.timeout(240),
     pytest.mark.power,

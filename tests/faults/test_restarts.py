@@ -110,6 +110,7 @@ async def test_everybody_goes_on_after_every_restart(data: Path, chance: random.
         assert not (late := stalled(restarts)), late
 
 
+@pytest.mark.long
 async def test_a_pull_that_does_not_notice_is_caught(data: Path, chance: random.Random) -> None:
     """Planted in the relay: after the first restart it takes nothing any more, and nobody else stops."""
     async with stage(data, chance, "deaf-pull") as scene:

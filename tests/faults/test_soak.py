@@ -19,7 +19,7 @@ from faults.system import environ
 ROOT = Path(__file__).parents[2]
 FAULTS = 8  # most of them in the middle of what is being published
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(600)]
 
 
 async def soak(scratch: Path, faults: int, *options: str) -> tuple[int | None, dict[str, Any], str]:

@@ -70,6 +70,7 @@ def test_the_profile_accounts_for_the_whole_accept(tmp_path: Path) -> None:
     } == {}
 
 
+@pytest.mark.long
 def test_every_scenario_is_survived(tmp_path: Path) -> None:
     result = bench(tmp_path, "chaos", quiet=False)
     assert [one["design"] for one in result["rounds"]] == list(SCENARIOS)
