@@ -59,7 +59,7 @@ class Chapter:
     def close(self, folder: Path) -> Mapping[str, int]:
         """Writes the history, forgets it, and tells how many ended how."""
         here = folder / self.name
-        here.mkdir(parents=True)
+        here.mkdir(parents=True, exist_ok=True)  # what the streams held of it may be there already
         self.history.write(here / "history.jsonl")
         counts = endings(self.history)
         accepted = sorted(accepted_ids(self.history))

@@ -111,8 +111,13 @@ class Soak:
         try:
             yield
         except Exception:  # noqa: BLE001 - whatever it is, it is in the report
-            self.broken.append(Broken("the soak itself", [who], traceback.format_exc()))
-            self.view.findings = len(self.broken)
+            self._found(Broken("the soak itself", [who], traceback.format_exc()))
+
+    def _found(self, one: Broken) -> None:
+        """Said at once: whoever looks may want to see the system as it is now."""
+        self.broken.append(one)
+        self.view.findings = len(self.broken)
+        self.display.say(f"{one.what}: {', '.join(one.subjects)}: {one.evidence.strip()}")
 
     async def _chapters(self) -> None:
         number = max(1, round(self.options.seconds / self.options.chapter_seconds))
@@ -129,8 +134,8 @@ class Soak:
             await Cast(self.crowd, chapter, random.Random(self.crowd.chance.random())).come(seconds)
         counts = self.keeper.close(chapter, time.monotonic())
         self.view.counts.ended(counts)
-        self.broken += [Broken("wrong answer", [chapter.name], words) for words in chapter.wrong]
-        self.view.findings = len(self.broken)
+        for words in chapter.wrong:
+            self._found(Broken("wrong answer", [chapter.name], words))
 
     async def _inquire(self) -> None:
         while True:
