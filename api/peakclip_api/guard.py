@@ -26,6 +26,7 @@ ROUND_SECONDS: Final = 1.0  # in which each connection is looked at once
 _SLICES: Final = 20
 _AT_ONCE: Final = struct.pack("ii", 1, 0)
 _LAST: Final = b"Connection: close\r\n"
+_REASONS: Final = ("slow_request", "slow_reader", "idle", "too_many", "too_much")
 _MOST_REFUSED: Final = 256  # connections that are open only to be told that there are too many
 
 
@@ -70,6 +71,8 @@ class Guard:
         self._refused: dict[GuardedConnection, asyncio.Transport] = {}
         self.arriving = 0  # bytes of requests that are not complete
         self._idle: deque[GuardedConnection] = deque()  # of the last round, as they have to go
+        for reason in _REASONS:
+            telemetry.HTTP_ENDED.labels(reason)  # 0 from the start: from nothing to 1 would be no increase
         self.too_many = retry_later("too-busy", "Too much comes at the same time; retry.").raw(_LAST)
         self.too_slow = too_slow(self.limits.receive).raw(_LAST)
 
