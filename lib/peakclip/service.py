@@ -19,6 +19,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from importlib import metadata
+from typing import Final
 
 import structlog
 import uvloop
@@ -28,6 +29,8 @@ from peakclip import telemetry, tracing
 from peakclip.settings import Settings
 
 log = structlog.get_logger()
+
+CANCEL_AGAIN_SECONDS: Final = 1.0
 
 
 class Service:
@@ -77,10 +80,13 @@ class Service:
         self.stopping.set()
 
     async def cancel_side_tasks(self) -> None:
-        tasks = list(self._side_tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Until they have ended: on Python 3.11 `wait_for` drops a cancellation that comes in the same moment as what
+        is waited for, and whoever asks again and again would go on for ever."""
+        left = set(self._side_tasks)
+        while left:
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
 
 
 def run_service(process: str, settings: Settings, run: Callable[[Service], Awaitable[None]]) -> None:

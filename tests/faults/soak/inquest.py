@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import structlog
 from faults.history.check import check
 from faults.history.facts import Facts, Notification
 from faults.history.fetch import NOTIFICATIONS
@@ -195,6 +196,8 @@ if __name__ == "__main__":
     parser.add_argument("what")
     parser.add_argument("--rate", type=float, default=0.0)
     os.nice(_NICE)
+    # What is printed is the answer, and nothing else.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         told = asyncio.run(main(parser.parse_args()))
     except (UnavailableError, OutcomeUnknownError, TimeoutError, *DATABASE_AWAY) as exc:
