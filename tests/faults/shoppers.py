@@ -4,6 +4,7 @@ have cancelled; whoever was told *sold out* comes again until the last unit is p
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections import Counter
@@ -94,7 +95,7 @@ class Shop:
         return len(self.paid) >= self.stock
 
     async def _shopper(self, name: str, plan: str) -> None:
-        for attempt in range(200):
+        for attempt in itertools.count():  # whoever gives up claims nothing of what comes back later
             order_id = await self._order(name, f"{name}-{attempt}")
             if order_id is None:
                 await asyncio.sleep(TRY_AGAIN_SECONDS * self.chance.uniform(0.5, 1.5))
