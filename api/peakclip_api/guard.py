@@ -38,9 +38,8 @@ class Limits:
     receive: float = 10.0  # a request, from its first byte to its last
     send: float = 30.0  # an answer
     head: int = 16_384  # request line and headers
-    unfinished: int = (
-        32 << 20
-    )  # of all requests that have begun to arrive, and so much again of answers not yet read
+    # Of all requests that have begun to arrive, and so much again of answers not yet read.
+    unfinished: int = 32 << 20
 
 
 class SlowRequestError(Problem, TimeoutError):

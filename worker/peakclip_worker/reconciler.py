@@ -180,9 +180,8 @@ class Reconciler:
         one while the reservation was with another, and then it was ended without being counted."""
         units, seq = 0, reservation.seq
         while message := await self._js.message_from(topology.STOCK, seq, reservation.subject):
-            if (
-                message.at - reservation.stored_at >= 2 * self._grace
-            ):  # whatever the clock of who made it says
+            # Whatever the clock of who made it says.
+            if message.at - reservation.stored_at >= 2 * self._grace:
                 break
             is_of_group = message.headers.get(topology.FRAME_HEADER) == frame_id
             if is_of_group and not is_late(message.headers, message.at, self._grace):

@@ -166,9 +166,8 @@ class Soak:
         async with self._told_if_broken("rest"):
             await self.stage.system.until_ready(READY_SECONDS)
         audit = await self.keeper.audit(self.options.drain_rate)
-        async with self._told_if_broken(
-            "webhooks"
-        ):  # they follow the effects, for which the auditor has waited
+        # They follow the effects, for which the auditor has waited.
+        async with self._told_if_broken("webhooks"):
             await until(self._all_delivered, _DELIVERED_SECONDS, pause=0.5)
         report.rest_seconds = time.monotonic() - began - audit["audit_seconds"]
         self._phase("judges every chapter")
