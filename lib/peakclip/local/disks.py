@@ -16,8 +16,7 @@ def file_systems(directory: Path, environ: Mapping[str, str]) -> list[FileSystem
         found.append(file_system(directory / "nats"))
     if not environ.get("PEAKCLIP_DATABASE_URL"):
         postgres = directory / "postgres"
-        home = (read_json(postgres / "settings.json") or {}).get(
-            "home"
-        )  # elsewhere, if this is a closed folder
+        # Elsewhere, if this is a closed folder.
+        home = (read_json(postgres / "settings.json") or {}).get("home")
         found.append(file_system(Path(home) if home else postgres))
     return found

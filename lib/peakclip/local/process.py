@@ -52,9 +52,8 @@ class ProcessSpec:
         None  # None: ask `management_url`, else ready once it runs
     )
     management_url: str | None = None
-    sick: Callable[[], Awaitable[str | None]] | None = (
-        None  # why only a new start helps; None: it does not need one
-    )
+    # Why only a new start helps; its answer None: it does not need one.
+    sick: Callable[[], Awaitable[str | None]] | None = None
     sick_seconds: float = 2.0  # between two of these questions
     before: Callable[[], None] | None = None  # right before every start
     account: Account = field(default_factory=Account)
