@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from peakclip.clocks import Clocks
 from peakclip.errors import PeakclipError
-from peakclip.ingest import Intake, new_frame_id
+from peakclip.ingest import LEAST_PLACES, Intake, new_frame_id
 from peakclip.jetstream import JetStream
 from peakclip.service import Service
 from peakclip_api.accept import Acceptor
@@ -41,7 +41,7 @@ class Accepting:
             js, lambda seq, stored: self.acceptor.stored(seq, stored), clock=epoch, new_id=new_id
         )
         self.wait = Wait(self.line, self.follower, self.board, longest_wait_seconds)
-        self.room = Room(most_in_flight, self.intake.places)
+        self.room = Room(most_in_flight, self.intake.places, least=LEAST_PLACES)
         self.acceptor = Acceptor(self.intake, self.line, self.follower, self.wait, self.room, clock=epoch)
 
     async def begin(self, service: Service) -> None:

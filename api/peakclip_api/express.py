@@ -40,7 +40,8 @@ class OrderConnection(GuardedConnection):
         self._answered: asyncio.Future[None] | None = None  # while the process stops
 
     def fed(self, parser: Any, data: bytes) -> Fed:
-        if self._hold(data):
+        if self._begun is not None:
+            self._hold(data)
             return (), False, b""
         messages, upgraded, tail = super().fed(parser, data)
         return (self._sift(messages) if messages else messages), upgraded, tail
@@ -49,14 +50,11 @@ class OrderConnection(GuardedConnection):
     def is_idle(self) -> bool:
         return self._begun is None and super().is_idle
 
-    def _hold(self, data: bytes) -> bool:
-        """Whether an order is in flight: what comes behind it is kept, and no more is read."""
-        if self._begun is None:
-            return False
+    def _hold(self, data: bytes) -> None:
+        """What comes behind an order in flight is kept, and no more is read."""
         if data:
             self._behind += data
             self._pause_reading_for_buffer()
-        return True
 
     def _sift(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Takes an ordinary order out of what has arrived. Returns what is for the long way.

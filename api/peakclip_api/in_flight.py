@@ -45,7 +45,7 @@ class InFlight:
     def took_off(self, order: Order, owner: Hashable) -> None:
         buyer = (order.sale_id, order.customer_id)
         self._flying[order.order_id] = Flying(order, owner)
-        self._units[buyer] = self.units(buyer) + order.quantity
+        self._units[buyer] = self._units.get(buyer, 0) + order.quantity
 
     def units(self, buyer: tuple[str, str]) -> int:
         return self._units.get(buyer, 0)
@@ -71,7 +71,7 @@ class InFlight:
             if not waiter.done():
                 waiter.set_result(None)
         buyer = (order.sale_id, order.customer_id)
-        left = self.units(buyer) - order.quantity
+        left = self._units.get(buyer, 0) - order.quantity
         if left > 0:
             self._units[buyer] = left
         else:

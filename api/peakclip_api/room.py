@@ -12,10 +12,12 @@ from collections.abc import Callable, Hashable
 class Room:
     """An order has a place from the moment it is taken until it is on disk or refused."""
 
-    def __init__(self, most: int, places: Callable[[], int] | None = None) -> None:
-        """`most`: places that there ever are. `places`: as many as are of use now; None: all of them."""
+    def __init__(self, most: int, places: Callable[[], int] | None = None, *, least: int = 0) -> None:
+        """`most`: places that there ever are. `places`: as many as are of use now; None: all of them. There are always
+        `least` of use: up to there nobody is asked."""
         self._most = most
         self._places = places
+        self._sure = most if places is None else min(most, least)
         self._of: dict[Hashable, int] = {}
         self.taken = 0
 
@@ -27,8 +29,8 @@ class Room:
         [True, True, False, True, False]
         """
         mine = self._of.get(owner, 0)
-        most = self._most if self._places is None else min(self._most, self._places())
-        if mine >= most - self.taken:
+        needed = mine + self.taken
+        if needed >= self._sure and (self._places is None or needed >= min(self._most, self._places())):
             return False
         self._of[owner] = mine + 1
         self.taken += 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from multidict import istr
 
 from peakclip.credentials import MAX_NAME_LENGTH, is_name
@@ -15,8 +15,7 @@ CUSTOMER_HEADER: Final = istr("Peakclip-Customer")
 MAX_CUSTOMER_LENGTH: Final = MAX_NAME_LENGTH
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(msgspec.Struct, frozen=True, gc=False):
     """`role` is one of `peakclip.credentials.ROLES`; `subject` is the customer's or provider's own id."""
 
     tenant: str

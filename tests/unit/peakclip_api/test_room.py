@@ -46,3 +46,17 @@ def test_places_that_are_of_no_use_now_are_not_given() -> None:
     assert not room.enter("b"), "both are taken"
     useful = 1_000
     assert [room.enter("a") for _ in range(60)].count(True) == 48, "half of a hundred"
+
+
+def test_nobody_is_asked_below_what_is_always_of_use() -> None:
+    asked = []
+
+    def places() -> int:
+        asked.append(1)
+        return 6
+
+    room = Room(100, places, least=4)
+    assert [room.enter("a") for _ in range(2)] == [True, True]
+    assert not asked
+    assert [room.enter(who) for who in "abbb"] == [True, True, True, False]
+    assert asked
