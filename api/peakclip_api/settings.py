@@ -37,8 +37,9 @@ class ApiSettings(Settings):
     """Larger requests are refused with 413. An order is some 20 bytes; 16 KiB leaves room for every route."""
 
     max_connections: int = pydantic.Field(default=10_000, ge=16)
-    """Open connections of a process; one more ends the one that has been idle for longest, or is told 503 if none is.
-    10,000 customers who each keep one open cost some 150 MB. Fewer if the process may not open so many files."""
+    """Open connections of a process; one more ends an idle one (first those that never asked for anything, then the
+    one that has been idle for longest), or is told 503 if none is. 10,000 customers who each keep one open cost some
+    150 MB. Fewer if the process may not open so many files."""
 
     max_head_bytes: int = pydantic.Field(default=16_384, ge=1_024)
     """Request line and headers; more is refused with 400. A token is up to some 8 KiB."""

@@ -33,7 +33,7 @@ from peakclip.local.folder import temporary
 _WORKERS: Final = 2  # as the public benchmark has
 _STOCK: Final = 10_000_000
 _ARRIVALS: Final = 0.8  # of R: what a scenario leaves undone does not grow from one to the next
-_BACKLOG_SECONDS: Final = 4.0  # at R, at the beginning of a scenario at least
+_BACKLOG_SECONDS: Final = 4.0  # at R, at the end of a scenario at least
 _PIECE_SECONDS: Final = 1.0  # of a wave of customers
 _CONNECTIONS: Final = 32
 _REST_SECONDS: Final = 300.0  # until all of the backlog is done
@@ -152,7 +152,9 @@ class _Round(contextlib.AbstractAsyncContextManager["_Round"]):
         """All processes ready, all workers heard, and a backlog."""
         await self.system.until_ready()
         await until(lambda: len(self.system.pids(topology.ORDERS_POOL)) >= _WORKERS, 60, pause=0.1)
-        wanted = round(self._options.chaos_rate * _BACKLOG_SECONDS)
+        options = self._options
+        lasts = 3 * options.chaos_seconds + options.chaos_fault_seconds + options.chaos_recovery_seconds
+        wanted = round(options.chaos_rate * ((1.0 - _ARRIVALS) * lasts + _BACKLOG_SECONDS))
         lag = await self.system.js.consumer_state(topology.SECKILL, topology.ORDERS_POOL)
         if (missing := wanted - lag.pending - lag.ack_pending) > 0:
             await self._buyers.wave(self._sale, missing, connections=_CONNECTIONS, again=0.0)

@@ -104,6 +104,25 @@ async def test_what_says_that_only_a_new_start_helps_is_started_anew_and_told_wh
     assert pid_of(supervisor, "server") == second, "it has been healed"
 
 
+async def test_a_question_that_fails_is_asked_again(
+    supervisor: Supervisor, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Mock()
+    monkeypatch.setattr("peakclip.local.supervisor.log", log)
+    answers = [None, "disk was full", OSError("no answer that can be read")]
+
+    async def sick() -> str | None:
+        answer = answers.pop() if answers else None
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    supervisor.start(make("server", _SLEEP, sick=sick, sick_seconds=0.05))
+    first = pid_of(supervisor, "server")
+    await until(lambda: pid_of(supervisor, "server") not in (first, None))
+    log.exception.assert_called_once_with("sickness_unknown", name="server")
+
+
 async def test_stop_ends_everything_the_last_one_first(make: Make) -> None:
     order: list[list[str]] = []
     supervisor = Supervisor(lambda: order.append([one.name for one in supervisor.running()]))

@@ -158,7 +158,12 @@ async def _end(spec: ProcessSpec, child: Child) -> int:
 async def _stop_when_sick(spec: ProcessSpec, child: Child) -> None:
     while spec.sick is not None:
         await asyncio.sleep(spec.sick_seconds)
-        if why := await spec.sick():
+        try:
+            why = await spec.sick()
+        except Exception:  # not known now; the next answer may be
+            log.exception("sickness_unknown", name=spec.name)
+            continue
+        if why:
             log.warning("process_sick", name=spec.name, why=why, then="it is started anew")
             await child.stop()
             return
