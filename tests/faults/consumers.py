@@ -1,7 +1,8 @@
 """Everybody who takes something from NATS, and when each of them went on after its server was back.
 
 The server itself is asked, so a consumer needs no work to be seen: whoever pulls has a pull waiting there or was given
-something, whoever follows has a consumer that is bound and has read everything.
+something, whoever follows has a consumer that is bound and has read everything. Workers share one consumer, so each of
+them has to tell of a start besides: one that is silent would be covered by the others.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from faults.system import System
 from peakclip import topology
 from peakclip.errors import PeakclipError
 from peakclip.jetstream import ConsumerState
+from peakclip.messages import WorkerTelemetry
 
 SILENT_SECONDS: Final = 15.0  # then it does not come any more
 _LOOK_SECONDS: Final = 0.05
@@ -46,20 +48,36 @@ class Restart:
         }
 
 
-class Consumers:
-    """Of a whole stack. `api_processes` follow, each with a consumer of its own."""
+# Whether one goes on, or since when, in epoch seconds; asked with the moment of the server's return.
+_Look = Callable[[float], Awaitable[bool | float | None]]
 
-    def __init__(self, system: System, session: aiohttp.ClientSession, api_processes: int) -> None:
+
+class Consumers:
+    """Of a whole stack. `api_processes` follow, each with a consumer of its own; so many `workers` drain, all the time
+    the same ones."""
+
+    def __init__(
+        self, system: System, session: aiohttp.ClientSession, api_processes: int, workers: int
+    ) -> None:
         self._system = system
+        self._starts: dict[int, list[float]] = {}  # of each worker by its pid: epoch seconds
         self._session = session
         self._api_processes = api_processes
         self._first: dict[topology.Consumer, ConsumerState] = {}
-        self._looks: dict[str, Callable[[float], Awaitable[bool]]] = {
+        self._looks: dict[str, _Look] = {
             **{f"{stream}/{name}": self._pull(stream, name) for stream, name in topology.CONSUMERS},
             **{f"{stream}/followers": self._follow(stream) for stream in FOLLOWED},
+            **{f"worker {number + 1}": self._worker(number) for number in range(workers)},
             "controller": self._controller,
             "board": self._board,
         }
+
+    async def listen(self) -> None:
+        async def word(message: Any) -> None:
+            told = msgspec.json.decode(message.data, type=WorkerTelemetry)
+            self._starts.setdefault(told.pid, []).extend(at for at, _ in told.starts)
+
+        await self._system.js.subscribe_core(f"{topology.WORKER_TELEMETRY}.{topology.ORDERS_POOL}.*", word)
 
     async def after(self, how: str, back: float, patience_seconds: float = SILENT_SECONDS) -> Restart:
         """Watches until all have gone on, or for so long. `back`: epoch seconds."""
@@ -70,21 +88,25 @@ class Consumers:
             seen = await asyncio.gather(*(self._look(name, back) for name in names))
             now = time.time()
             found.seconds.update(
-                {name: now - back for name, goes_on in zip(names, seen, strict=True) if goes_on}
+                {
+                    name: (now if since is True else since) - back
+                    for name, since in zip(names, seen, strict=True)
+                    if since
+                }
             )
             asked = time.monotonic()
             await asyncio.sleep(_LOOK_SECONDS)
             found.late_seconds = max(found.late_seconds, time.monotonic() - asked - _LOOK_SECONDS)
         return found
 
-    async def _look(self, name: str, back: float) -> bool:
+    async def _look(self, name: str, back: float) -> bool | float | None:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 return await self._looks[name](back)
         except (PeakclipError, aiohttp.ClientError, TimeoutError):
             return False
 
-    def _pull(self, stream: str, name: str) -> Callable[[float], Awaitable[bool]]:
+    def _pull(self, stream: str, name: str) -> _Look:
         async def look(_: float) -> bool:
             state = await self._system.js.consumer_state(stream, name)
             first = self._first.setdefault((stream, name), state)
@@ -96,7 +118,15 @@ class Consumers:
 
         return look
 
-    def _follow(self, stream: str) -> Callable[[float], Awaitable[bool]]:
+    def _worker(self, number: int) -> _Look:
+        async def look(back: float) -> float | None:
+            """Its first start since: told a second later at most."""
+            mine = [self._starts[pid] for pid in sorted(self._starts)][number : number + 1]
+            return next((at for starts in mine for at in starts if at > back), None)
+
+        return look
+
+    def _follow(self, stream: str) -> _Look:
         async def look(_: float) -> bool:
             reply = await self._system.js.request(f"$JS.API.CONSUMER.LIST.{stream}", b"{}")
             found: list[Mapping[str, Any]] = msgspec.json.decode(reply.data)["consumers"] or []

@@ -39,6 +39,7 @@ HEARTBEAT_SECONDS = jetstream._HEARTBEAT_SECONDS
 LONGEST_STALL = 2 * HEARTBEAT_SECONDS
 TIMES_LATE = 5
 API_PROCESSES = 2
+WORKERS = 2
 RATE = 300.0
 PAY_WITHIN = 5  # seconds: timers, sweep and reaper have work, too
 PLANTED_SECONDS = 5.0  # much longer than who is well needs
@@ -74,13 +75,15 @@ async def stage(data: Path, chance: random.Random, sabotage: str = "") -> AsyncI
         return launched(spec, FAULTS_SABOTAGE=sabotage) if sabotage else spec
 
     settings = {"PEAKCLIP_NATS_URL": server.url, "PEAKCLIP_RECONCILE_AFTER_SECONDS": "6"}
-    options = {"rate": RATE, "min_workers": 2, "max_workers": 2, "api_processes": API_PROCESSES}
+    options = {"rate": RATE, "min_workers": WORKERS, "max_workers": WORKERS, "api_processes": API_PROCESSES}
     try:
         async with running(data, settings, adapt=adapt, **options) as system:
             await set_pace(system.js, topology.REAPER_POOL, limit_per_second=500)
             headers = {"Authorization": f"Bearer {system.credentials['admin']}"}
             async with aiohttp.ClientSession(system.credentials["url"], headers=headers) as session:
-                yield Stage(server, system, Consumers(system, session, API_PROCESSES), chance)
+                consumers = Consumers(system, session, API_PROCESSES, WORKERS)
+                await consumers.listen()
+                yield Stage(server, system, consumers, chance)
     finally:
         await server.stop()
 
@@ -116,7 +119,14 @@ async def test_a_pull_that_does_not_notice_is_caught(data: Path, chance: random.
     async with stage(data, chance, "deaf-pull") as scene:
         found = await scene.restart(kill=True, patience_seconds=PLANTED_SECONDS)
         tell([found])
-    assert {name for name in found.silent if not name.endswith("/relay")} == {f"{topology.STOCK}/reconciler"}
+    idle = {
+        "worker 1",
+        "worker 2",
+    }  # nobody buys, so they have nothing to start: silence is seen of them, too
+    assert {name for name in found.silent if not name.endswith("/relay")} == {
+        f"{topology.STOCK}/reconciler",
+        *idle,
+    }
     assert f"{topology.INTAKE}/relay" in found.silent
 
 
