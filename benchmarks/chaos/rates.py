@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from benchmarks.stats import significant, spread
@@ -62,6 +63,16 @@ def first_success_seconds(moments: Sequence[float], phases: Phases) -> float | N
     return None if place == len(moments) else max(0.0, moments[place] - phases.back)
 
 
+def longest_pause_seconds(moments: Sequence[float], begin: float, end: float) -> float:
+    """The longest time without an event: a rate that is too low is one long pause, or many short ones.
+
+    >>> longest_pause_seconds([0.0, 1.0, 1.5, 4.0, 4.5], 1.0, 4.5)
+    2.5
+    """
+    edges = [begin, *moments[bisect_left(moments, begin) : bisect_right(moments, end)], end]
+    return max(later - earlier for earlier, later in pairwise(edges))
+
+
 def row(
     moments: Sequence[float], accepted: Sequence[float], phases: Phases, successes: Sequence[float]
 ) -> dict[str, Any]:
@@ -78,6 +89,7 @@ def row(
         "ratio": round(after / baseline, 4) if baseline else None,
         "later_per_second": significant(later, 5),
         "later_ratio": round(later / baseline, 4) if baseline else None,
+        "longest_pause_seconds": round(longest_pause_seconds(moments, phases.settled, phases.later), 3),
         "whole_seconds": None if phases.whole is None else round(max(0.0, phases.whole - phases.back), 1),
         "first_success_seconds": None if first is None else round(first, 3),
         "accepted_before_per_second": significant(rate_in(accepted, phases.began, phases.harmed), 5),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from benchmarks import tables
-from benchmarks.chaos.rates import Phases, first_success_seconds, rate_in, row, summary
+from benchmarks.chaos.rates import Phases, first_success_seconds, longest_pause_seconds, rate_in, row, summary
 from benchmarks.chaos.scenarios import SCENARIOS
 
 PHASES = Phases(
@@ -43,6 +43,11 @@ def test_the_first_success_is_after_the_harm_was_over() -> None:
     assert first_success_seconds(STEADY[:1_400], PHASES) is None, "what came before is none"
 
 
+def test_the_longest_pause_is_told() -> None:
+    assert longest_pause_seconds(without(15, 16.5), 10.0, 20.0) == pytest.approx(1.51)
+    assert longest_pause_seconds([], 10.0, 20.0) == 10.0
+
+
 def test_a_row_tells_before_during_and_after() -> None:
     found = row(without(10, 15), without(11, 12), PHASES, STEADY[1_500:])
     assert found == {
@@ -52,6 +57,7 @@ def test_a_row_tells_before_during_and_after() -> None:
         "ratio": pytest.approx(1, abs=0.01),
         "later_per_second": pytest.approx(100),
         "later_ratio": pytest.approx(1, abs=0.01),
+        "longest_pause_seconds": pytest.approx(0.01),
         "whole_seconds": 3.0,
         "first_success_seconds": pytest.approx(0.5),
         "accepted_before_per_second": pytest.approx(100),
