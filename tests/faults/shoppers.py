@@ -75,7 +75,7 @@ class Shop:
             ]
             try:
                 await until(
-                    lambda: self._all_paid() or all(task.done() for task in tasks), deadline_seconds, 0.2
+                    lambda: self.all_paid or all(task.done() for task in tasks), deadline_seconds, 0.2
                 )
             finally:
                 print(f"{len(self.paid):,} paid, {len(self.accepted):,} accepted, {dict(self.answers)}")
@@ -91,7 +91,8 @@ class Shop:
         self.plans.update(plans)
         return plans
 
-    def _all_paid(self) -> bool:
+    @property
+    def all_paid(self) -> bool:
         return len(self.paid) >= self.stock
 
     async def _shopper(self, name: str, plan: str) -> None:

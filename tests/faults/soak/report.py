@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from faults.judge import INTERNAL_ERRORS
 from faults.soak.options import Options
 from faults.soak.verdict import Verdict
 from faults.soak.view import clock
+
+from peakclip.audit.result import Outcome
 
 # SIGTERM may come before a process has done its imports.
 _ASKED_TO_END: Final = {"killed by SIGKILL", "killed by SIGTERM", "exit code 143", "exit code 0"}
@@ -124,9 +127,15 @@ class Report:
 
 
 def of_verdicts(verdicts: Iterable[Verdict]) -> list[Broken]:
-    return [
-        Broken(one.damage, one.subjects, one.evidence) for verdict in verdicts for one in verdict.findings
-    ]
+    """What is broken in chapters, and what could not be judged."""
+    found: list[Broken] = []
+    for verdict in verdicts:
+        found += [Broken(one.damage, one.subjects, one.evidence) for one in verdict.findings]
+        if not verdict.complete:
+            found.append(
+                Broken("not judged", [verdict.name], "a stream had forgotten some of it before it was read")
+            )
+    return found
 
 
 def of_audit(audit: Mapping[str, Any]) -> list[Broken]:
@@ -139,12 +148,35 @@ def of_audit(audit: Mapping[str, Any]) -> list[Broken]:
             Broken("no rest", audit["why_not"], "something is under way, though nobody asks for anything")
         )
     found += [
+        Broken("not judged", [one["name"]], one["detail"])
+        for one in audit["checks"]
+        if one["outcome"] == Outcome.NOT_CHECKED
+    ]
+    # Nobody asks for what does not exist, and units are on offer no oftener than they are: all of it can be done.
+    if rejected := audit["orders"].get("rejected"):
+        found.append(Broken("rejected", [], f"{rejected} orders that were accepted"))
+    found += [
+        Broken("dead letter", [cause], f"{number} of them") for cause, number in audit["dead_letters"].items()
+    ]
+    found += [
         Broken("extra", [row["order_id"]], f"{row['status']}, of {row['customer_id']}, whom nobody played")
         for row in audit["strangers"]
     ]
     if audit["events_of_nobody"]:
         evidence = f"{audit['events_of_nobody']} events of customers whom nobody played"
         found.append(Broken("extra", [], evidence))
+    return found
+
+
+def of_trial(faults: int, webhooks: int, causes: Mapping[str, int]) -> list[Broken]:
+    """Whether there was a trial at all; and answers that nobody may ever get."""
+    found = [
+        Broken("not judged", [what], "there was none")
+        for what, number in (("faults", faults), ("webhooks", webhooks))
+        if not number
+    ]
+    if wrong := sum(causes.get(name, 0) for name in INTERNAL_ERRORS):
+        found.append(Broken("wrong answer", ["500"], f"{wrong} times; what is away for a moment is a 503"))
     return found
 
 

@@ -28,7 +28,7 @@ from faults.soak.chapter import Chapter
 from faults.soak.crowd import Crowd
 from faults.soak.keeper import Keeper
 from faults.soak.options import Options
-from faults.soak.report import Broken, Report, of_audit, of_ends, of_verdicts
+from faults.soak.report import Broken, Report, of_audit, of_ends, of_trial, of_verdicts
 from faults.soak.stage import Stage, staged
 from faults.soak.view import Display, View
 from faults.soak.watch import Watch
@@ -151,7 +151,7 @@ class Soak:
             await self.watch.look(now)
             self.most_bytes = max(self.most_bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
             if shutil.disk_usage(self.stage.folder).free < _LEAST_DISK and not self.over.is_set():
-                self.display.say("The disk is nearly full: the load ends here.")
+                self._found(Broken("the soak itself", ["disk"], "it is nearly full: the load ends here"))
                 self.over.set()
             self.display.show(self.view, now)
             await asyncio.sleep(_LOOK_SECONDS)
@@ -177,6 +177,8 @@ class Soak:
         report.chapters = [verdict.told() for verdict in verdicts]
         self.broken += [*of_audit(audit), *of_ends(Counter(ended), exits(log)), *self._of_webhooks()]
         self.broken += of_verdicts(verdicts)
+        counts, calls = self.view.counts, self.stage.receiver.calls
+        self.broken += of_trial(self.view.faults.number, len(calls), counts.causes)
         report.broken = self.broken
         report.number = len(self.broken) + sum(one.number - len(one.findings) for one in verdicts)
         report.check_seconds = time.monotonic() - began - report.rest_seconds

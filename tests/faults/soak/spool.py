@@ -83,14 +83,16 @@ async def _read(
     js: JetStream, stream: str, after: int, read: Callable[[StoredMessage], tuple[str, Any] | None]
 ) -> tuple[int, bool, dict[str, list[Any]]]:
     found: defaultdict[str, list[Any]] = defaultdict(list)
-    complete = (await js.stream_state(stream)).first_seq <= after + 1
+    complete, expected = True, after + 1
 
     def note(message: StoredMessage) -> None:
+        nonlocal complete, expected
+        complete, expected = complete and message.seq == expected, message.seq + 1
         if (one := read(message)) is not None:
             found[chapter_of(one[0]) or NOBODY].append(one[1])
 
     last = await read_stream(js, stream, ">", after + 1, note)
-    return max(last, after), complete, found
+    return max(last, after), complete and max(last, after) == expected - 1, found
 
 
 def events_of(chapter: Path) -> tuple[Event, ...]:

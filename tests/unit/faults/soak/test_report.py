@@ -10,13 +10,13 @@ import pytest
 from faults.history.finding import Damage, Finding
 from faults.nemesis.plan import Fault, Kind, pairs
 from faults.soak.options import Options, parse
-from faults.soak.report import Broken, Report, of_audit, of_ends, of_verdicts
+from faults.soak.report import Broken, Report, of_audit, of_ends, of_trial, of_verdicts
 from faults.soak.tally import Faults, Step
 from faults.soak.verdict import Verdict
 
 AUDIT = {
     "at_rest": True, "why_not": [], "lost": 0, "duplicated": 0, "oversold": 0, "undersold": 0, "violations": [],
-    "strangers": [], "events_of_nobody": 0,
+    "strangers": [], "events_of_nobody": 0, "checks": [], "orders": {"paid": 3}, "dead_letters": {},
 }  # fmt: skip
 
 
@@ -70,6 +70,12 @@ def test_a_finding_that_is_only_counted_breaks_it_too() -> None:
         ({"violations": [{"invariant": 2, "message": "units", "number": 1, "rows": ["s"]}]}, "invariant 2"),
         ({"strangers": [{"order_id": "o", "customer_id": "ann", "status": "paid"}]}, "extra"),
         ({"events_of_nobody": 2}, "extra"),
+        (
+            {"checks": [{"name": "rate", "outcome": "not checked", "detail": "no rate is given"}]},
+            "not judged",
+        ),
+        ({"orders": {"paid": 3, "rejected": 1}}, "rejected"),
+        ({"dead_letters": {"orders: failed": 2}}, "dead letter"),
     ],
 )
 def test_what_the_auditor_says(change: dict[str, object], what: str) -> None:
@@ -88,6 +94,15 @@ def test_what_was_found_of_chapters() -> None:
     verdict = Verdict("s0001", [found], 1, {}, 2, 3, 0.1, complete=True)
     assert of_verdicts([verdict]) == [Broken("lost", ("o",), "no row")]
     assert verdict.told()["findings"] == 1
+    blind = Verdict("s0002", [], 0, {}, 2, 3, 0.1, complete=False)
+    assert [(one.what, one.subjects) for one in of_verdicts([blind])] == [("not judged", ["s0002"])]
+
+
+def test_a_soak_that_tried_nothing_has_shown_nothing() -> None:
+    assert of_trial(1, 1, {"503": 7}) == []
+    assert [one.subjects for one in of_trial(0, 1, {})] == [["faults"]]
+    assert [one.subjects for one in of_trial(1, 0, {})] == [["webhooks"]]
+    assert [one.subjects for one in of_trial(1, 1, {"internal-error": 2})] == [["500"]]
 
 
 def test_options() -> None:
