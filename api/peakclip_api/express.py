@@ -47,13 +47,21 @@ class OrderConnection(GuardedConnection):
         return (self._sift(messages) if messages else messages), upgraded, tail
 
     @property
-    def is_idle(self) -> bool:
-        return self._begun is None and super().is_idle
+    def is_waiting(self) -> bool:
+        return self._begun is None and super().is_waiting
+
+    def _process_keepalive(self) -> None:
+        """A connection with an order in flight is not idle, and one whose order has just ended not for long."""
+        if self._begun is None:
+            super()._process_keepalive()
+        else:
+            self._keepalive_handle = self._loop.call_later(self._keepalive_timeout, self._process_keepalive)
 
     def _hold(self, data: bytes) -> None:
         """What comes behind an order in flight is kept, and no more is read."""
         if data:
             self._behind += data
+            self._hold_on(len(data))
             self._pause_reading_for_buffer()
 
     def _sift(self, messages: Sequence[Message]) -> Sequence[Message]:
@@ -69,7 +77,6 @@ class OrderConnection(GuardedConnection):
         begun = self._lane.begin(message, body, self._ended)
         if begun is None:
             return ((message, self._payload_of(body)),)
-        # From here and not from the answer: a connection with an order in flight is not idle.
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if isinstance(begun, bytes):
             self._write(begun)
@@ -112,6 +119,7 @@ class OrderConnection(GuardedConnection):
     def _go_on(self) -> None:
         """Reads what has come behind the order. As after every pause, a full queue is drained first, by aiohttp."""
         behind, self._behind = self._behind, b""
+        self._complete()
         self.data_received(behind)
         if len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()

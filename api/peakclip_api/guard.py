@@ -68,7 +68,10 @@ class Guard:
         self._loop = asyncio.get_running_loop()
         self._open: dict[GuardedConnection, asyncio.Transport] = {}
         self._refused: dict[GuardedConnection, asyncio.Transport] = {}
-        self.arriving = 0  # bytes of requests that are not complete
+        self._overdue: list[asyncio.Transport] = []  # refused before the last round began
+        self.arriving = (
+            0  # bytes of requests that are not complete, or wait behind others of their connection
+        )
         self._idle: deque[GuardedConnection] = deque()  # of the last round, as they have to go
         for reason in _REASONS:
             telemetry.HTTP_ENDED.labels(reason)  # 0 from the start: from nothing to 1 would be no increase
@@ -93,7 +96,9 @@ class Guard:
     def _ends_an_idle_one(self) -> bool:
         while self._idle:
             one = self._idle.popleft()
-            if one in self._open and one.is_idle:
+            transport = self._open.get(one)
+            # One that has not read its last answer would not be closed before it has, and be looked at no more.
+            if transport is not None and one.is_idle and not transport.get_write_buffer_size():
                 del self._open[one]
                 telemetry.HTTP_ENDED.labels("idle").inc()
                 one.force_close()
@@ -112,8 +117,9 @@ class Guard:
     async def look_at_all(self, seconds: float) -> None:
         """One round over all connections, spread over so many seconds."""
         telemetry.HTTP_CONNECTIONS.set(len(self._open))
-        for transport in [*self._refused.values()]:
+        for transport in self._overdue:
             transport.abort()  # it was told, or has said nothing for a round
+        self._overdue = [*self._refused.values()]
         everybody = [*self._open.items()]
         end = self._loop.time() + seconds
         many = -(-len(everybody) // _SLICES) or 1

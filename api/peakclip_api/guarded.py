@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import LineTooLong
 from peakclip import telemetry
 from peakclip_api.guard import Guard, Limits, reset, too_slow
 
+_HEAD_ENDS: Final = b"\r\n\r\n"
 Message = tuple[RawRequestMessage, StreamReader]
 Fed = tuple[Sequence[Message], bool, bytes]
 
@@ -27,10 +28,13 @@ class Sieve:
     def __init__(self, parser: Any, connection: GuardedConnection) -> None:
         self._parser = parser
         self._connection = connection
-        self.message_consumed = parser.message_consumed
 
     def feed_data(self, data: bytes) -> Fed:
         return self._connection.fed(self._parser, data)
+
+    def message_consumed(self) -> None:
+        self._parser.message_consumed()
+        self._connection.taken()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._parser, name)
@@ -64,7 +68,7 @@ class GuardedConnection(web.RequestHandler):
         self._is_refused = False
         self._body_arriving: StreamReader | None = None
         self._head_bytes = 0  # of a request whose head is not complete
-        self._held = 0  # bytes of a request that is not complete
+        self._held = 0  # bytes of a request that is not complete, and of those that wait behind another one
         self._since = 0.0  # loop time of the first byte of a request that is not complete; 0: there is none
         self._unsent_since = 0.0
         self.last_request = loop.time()
@@ -99,15 +103,7 @@ class GuardedConnection(web.RequestHandler):
         """Parses what has arrived. Raises what the parser raises, and LineTooLong for a head without end."""
         found: Fed = parser.feed_data(data)
         if found[0]:
-            body = found[0][-1][1]
-            self._head_bytes = 0
-            self.last_request = self._loop.time()
-            self.has_asked = True
-            if self._since:
-                self._complete()
-            if not body.is_eof():
-                self._since, self._body_arriving = self.last_request, body
-                self._hold_on(len(data))
+            self._asked(found[0], data)
         elif data and self._body_arriving is None:
             self._since = self._since or self._loop.time()
             self._head_bytes += len(data)
@@ -116,10 +112,40 @@ class GuardedConnection(web.RequestHandler):
             self._hold_on(len(data))
         elif self._body_arriving is not None:
             if self._body_arriving.is_eof():
-                self._complete()
+                self._since, self._body_arriving = 0.0, None
+                self.taken()
             else:
                 self._hold_on(len(data))
         return found
+
+    def _asked(self, messages: Sequence[Message], data: bytes) -> None:
+        """Requests whose heads are complete have come, with what is behind them."""
+        if self._head_bytes + len(data) > self._guard.limits.head:
+            for message, _ in messages:
+                if _head_size(message) > self._guard.limits.head:
+                    raise LineTooLong("request head", self._guard.limits.head)
+        self.last_request = self._loop.time()
+        self.has_asked = True
+        waits = len(messages) > 1 or not self.is_waiting  # behind another one
+        if self._since and not waits:
+            self._complete()
+        body, rest = messages[-1][1], 0
+        if body.is_eof():
+            self._since, self._body_arriving = 0.0, None
+            # Of the next head. A body with an empty line in it hides as much as itself, no more.
+            rest = max(0, len(data) - data.rfind(_HEAD_ENDS) - len(_HEAD_ENDS) - body.total_bytes)
+        else:
+            self._body_arriving = body
+        self._head_bytes = rest
+        if rest or self._body_arriving is not None:
+            self._since = self.last_request
+        if waits or self._since:
+            self._hold_on(len(data))
+
+    def taken(self) -> None:
+        """A request that has come is being worked on."""
+        if self._held and not self._messages and not self._since:
+            self._complete()
 
     def _complete(self) -> None:
         self._guard.arriving -= self._held
@@ -178,6 +204,12 @@ class GuardedConnection(web.RequestHandler):
                 self.transport.write(self._guard.too_slow)
             self.force_close()
         telemetry.HTTP_ENDED.labels("slow_request").inc()
+
+
+def _head_size(message: RawRequestMessage) -> int:
+    """Bytes, about: of blanks between name and value one is counted."""
+    lines = sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
+    return len(message.method) + len(message.path) + 12 + lines
 
 
 class GuardedServer(web.Server):

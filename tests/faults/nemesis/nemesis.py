@@ -148,7 +148,7 @@ class Nemesis:
             pids = await until(lambda: self.system.pids(fault.target), _PATIENCE_SECONDS)
         except AssertionError:
             raise _MissedError from None
-        pid = pids[int(fault.pick * len(pids))]
+        pid = pids[min(int(fault.pick * len(pids)), len(pids) - 1)]
         if fault.kind is Kind.KILL:
             self.system.send(pid, signal.SIGKILL)
         elif fault.kind is Kind.RESTART:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, cast
 
 import msgspec
+from support import until
 from unit.peakclip_api.test_express import Shop, open_shop, request
 
 from peakclip.outcomes import Waiting
@@ -101,3 +102,32 @@ async def test_a_connection_with_an_order_in_flight_is_not_idle() -> None:
         connection_of(shop)._process_keepalive()
         shop.ends(0, 1)
         assert (await client.reply()).status == 202
+
+
+async def test_what_waits_behind_an_order_is_counted_until_the_order_is_answered() -> None:
+    async with open_shop() as (shop, client):
+        await client.send(request())
+        await shop.taken()
+        guard = connection_of(shop)._guard
+        assert guard.arriving == 0
+        await client.send(b"GET /x HTTP/1.1\r\nHost: shop\r\n\r\n")
+        await until(lambda: guard.arriving == 31)
+        shop.ends(0, 1)
+        assert [(await client.reply()).status for _ in range(2)] == [202, 299]
+        assert guard.arriving == 0
+
+
+async def test_a_connection_is_not_idle_while_its_order_is_being_stored() -> None:
+    async with open_shop() as (shop, client):
+        await client.send(request())
+        await shop.taken()
+        connection = connection_of(shop)
+        connection._keepalive = True  # as after an earlier request
+        connection._next_keepalive_close_time = 0.0
+        connection._process_keepalive()
+        await settled()
+        shop.ends(0, 1)
+        assert (await client.reply()).status == 202
+        connection._next_keepalive_close_time = 0.0
+        connection._process_keepalive()
+        assert await client.is_closed()

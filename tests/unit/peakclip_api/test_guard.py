@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 
+import pytest
 from aiohttp import web
 from support import until
 from unit.peakclip_api.test_express import Client
@@ -196,6 +197,59 @@ async def test_what_begins_to_arrive_is_counted_until_it_is_complete() -> None:
         await until(lambda: here.guard.arriving == 0)
 
 
+async def test_requests_that_wait_behind_another_one_are_counted() -> None:
+    async with place() as here:
+        client = await here.client()
+        await client.send(GET.replace(b" / ", b" /wait "))
+        await settled()
+        behind = [HEAD + b"abcd", HEAD + b"abcd" + HEAD + b"ab"]
+        for arrived in behind:
+            await client.send(arrived)
+        await until(lambda: here.guard.arriving == sum(map(len, behind)))
+        await client.send(b"cd")
+        here.go_on.set()
+        assert [(await client.reply()).body for _ in range(4)] == [0, 4, 4, 4]
+        assert here.guard.arriving == 0
+        await client.send(GET + GET)
+        assert [(await client.reply()).body for _ in range(2)] == [0, 0]
+        assert here.guard.arriving == 0
+
+
+async def test_who_puts_too_much_behind_another_request_has_to_go() -> None:
+    async with place(Limits(connections=3, unfinished=200)) as here:
+        client = await here.client()
+        await client.send(GET.replace(b" / ", b" /wait "))
+        await settled()
+        await client.send(4 * (HEAD + b"abcd"))
+        await here.closed()
+        assert here.guard.arriving == 0
+
+
+async def test_a_head_that_begins_with_the_end_of_another_request_is_a_slow_one_too() -> None:
+    async with place() as here:
+        client = await here.client()
+        await client.send(HEAD + b"abcd" + GET[:20])
+        assert (await client.reply()).body == 4
+        assert here.guard.arriving == len(HEAD) + 24
+        assert not _one(here).is_idle
+        here.look(10.1)
+        assert (await client.reply()).status == 408
+        assert await client.is_closed()
+        assert here.guard.arriving == 0
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_a_head_that_is_too_large_is_refused_however_it_comes(pieces: int) -> None:
+    async with place() as here:
+        client = await here.client()
+        head = GET[:-2] + b"X-Large: " + b"x" * 1_000 + b"\r\n\r\n"
+        for piece in (head[:600], head[600:]) if pieces == 2 else (head,):
+            await client.send(piece)
+            await settled()
+        await here.closed()
+        assert here.guard.arriving == 0
+
+
 async def test_who_brings_more_than_all_together_may_has_to_go() -> None:
     async with place(Limits(connections=3, unfinished=100)) as here:
         client, late, third = await here.client(), await here.client(), await here.client()
@@ -270,6 +324,25 @@ async def test_one_connection_too_many_ends_the_one_that_has_been_idle_for_longe
         assert len(here.guard) == 3
 
 
+async def test_who_has_not_read_an_answer_is_not_ended_to_make_room() -> None:
+    """It would be closed when it has read it, if ever, and meanwhile nobody would look at it any more."""
+    async with place() as here:
+        reads_not = await here.client()
+        await here.guard.look_at_all(0.0)
+        (transport,) = here.guard._open.values()
+        first = _one(here)
+        others = [await here.client() for _ in range(2)]
+        transport.write(b"x" * 8_000_000)
+        assert transport.get_write_buffer_size()
+        late = await here.client()
+        await late.send(GET)
+        assert first in here.guard._open
+        assert (await late.reply()).status == 503
+        assert len(here.guard) == 3
+        for client in (reads_not, *others):
+            client.writer.transport.abort()
+
+
 async def test_where_all_are_busy_one_too_many_is_told_when_it_has_asked() -> None:
     async with place() as here:
         busy = [await here.client() for _ in range(3)]
@@ -285,6 +358,8 @@ async def test_where_all_are_busy_one_too_many_is_told_when_it_has_asked() -> No
         assert await late.is_closed()
         silent = await here.client()
         await until(lambda: here.guard._refused)
+        await here.guard.look_at_all(0.0)
+        assert here.guard._refused, "it has not had the time to ask"
         await here.guard.look_at_all(0.0)
         assert await silent.is_closed()
         here.go_on.set()
