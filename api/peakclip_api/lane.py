@@ -1,8 +1,5 @@
 """The express lane: an ordinary order is accepted without a task, a `Request` or a `Response` of its own.
 
-    bytes ─▶ aiohttp's parser ─▶ Sieve ─┬─ a new order that fits ─▶ Acceptor.begin ─▶ its frame is on disk ─▶ bytes
-                                        └─ everything else ───────▶ aiohttp's application, as always
-
 Who is in a hurry is in the ordinary case: known key, known sale, new order, units left. Only that case is judged
 here, by the same functions as on the long way; whatever is unusual, from a missing header to a repeated key, is
 handed to the application untouched and answered there. So there is one place for each rule, and this one holds none.

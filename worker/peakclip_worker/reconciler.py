@@ -22,14 +22,16 @@ import structlog
 
 from peakclip import topology
 from peakclip.errors import PeakclipError, RefusedError
-from peakclip.jetstream import WRONG_LAST_SEQUENCE, InMessage, JetStream
+from peakclip.jetstream import WRONG_LAST_SEQUENCE, InMessage, JetStream, StoredMessage
 from peakclip.messages import decode_frame
 from peakclip.pull import ack_all
 from peakclip.service import Service
+from peakclip_worker.stock_log import StockLog
 
 log = structlog.get_logger()
 
 MOST_HELD: Final = 10_000
+MOST_LOGS: Final = 16  # sales whose movements are remembered
 FETCH: Final = 256
 LOOK_SECONDS: Final = 1.0
 
@@ -103,6 +105,7 @@ class Reconciler:
         self._grace = grace_seconds
         self._pull = js.pull(topology.STOCK, "reconciler")
         self._open: dict[tuple[str, str], Movements] = {}
+        self._logs: dict[str, StockLog] = {}  # by subject; who was asked last is the last
         self.settled_until = 0.0  # epoch seconds: every reservation made before has been settled
 
     async def run(self, service: Service) -> None:
@@ -178,16 +181,21 @@ class Reconciler:
     async def _units_in_log(self, reservation: InMessage, frame_id: str) -> int:
         """`Movements.units`, from the stream itself: a return may have been given to a process that died, or to this
         one while the reservation was with another, and then it was ended without being counted."""
-        units, seq = 0, reservation.seq
-        while message := await self._js.message_from(topology.STOCK, seq, reservation.subject):
-            # Whatever the clock of who made it says.
-            if message.at - reservation.stored_at >= 2 * self._grace:
-                break
-            is_of_group = message.headers.get(topology.FRAME_HEADER) == frame_id
-            if is_of_group and not is_late(message.headers, message.at, self._grace):
-                units += int(message.headers["Nats-Incr"])
-            seq = message.seq + 1
-        return units
+        end = reservation.stored_at + 2 * self._grace  # whatever the clock of who made a return says
+        movements = await self._log_of(reservation.subject).between(reservation.seq, end)
+        return sum(one.units for one in movements if one.frame_id == frame_id)
+
+    def _log_of(self, subject: str) -> StockLog:
+        log = self._logs.pop(subject, None) or StockLog(self._js, subject, self._in_time)
+        self._logs[subject] = log
+        if len(self._logs) > MOST_LOGS:
+            del self._logs[next(iter(self._logs))]
+        return log
+
+    def _in_time(self, message: StoredMessage) -> int:
+        """Units of a movement; those of a late one do not count."""
+        late = is_late(message.headers, message.at, self._grace)
+        return 0 if late else int(message.headers["Nats-Incr"])
 
     async def _correct(self, sale_id: str, units: int, message_id: str) -> None:
         if units == 0:

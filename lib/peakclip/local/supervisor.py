@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -53,7 +54,7 @@ class _Kept:
     spec: ProcessSpec
     child: Child | None = None
     task: asyncio.Task[None] | None = None
-    codes: list[int] = field(default_factory=list)  # exit codes until it was ready for the first time
+    codes: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_FAILED_STARTS))  # the last exit codes
 
 
 @dataclass(frozen=True, slots=True)
