@@ -45,9 +45,9 @@ class ApiSettings(Settings):
     """Request line and headers; more is refused with 400. A token is up to some 8 KiB."""
 
     max_unfinished_bytes: int = pydantic.Field(default=32 << 20, ge=1 << 20)
-    """Of all requests that have begun to arrive or wait behind another one of their connection, and again of all answers
-    that were not read yet. Who brings more is ended. A request that arrives in one piece and is worked on at once does
-    not count. Python takes some four times as much."""
+    """Of all requests that have begun to arrive or wait behind another one, and again of all answers that were not read
+    yet. Who brings more is ended. A request that arrives in one piece and is worked on at once does not count. Python
+    takes some four times as much."""
 
     receive_seconds: float = pydantic.Field(default=10.0, gt=0, le=300)
     """So long may a request arrive, from its first byte to its last. What is slower is told 408. 16 KiB in 10 s are a

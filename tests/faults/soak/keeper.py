@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -97,7 +98,10 @@ class Keeper:
         try:
             said, complained = await process.communicate()
         except asyncio.CancelledError:
-            process.kill()
+            with contextlib.suppress(
+                ProcessLookupError
+            ):  # else the cancellation would be lost, and we go on for ever
+                process.kill()
             raise
         if process.returncode == AWAY:
             raise AwayError(complained.decode())
