@@ -17,12 +17,19 @@ __all__ = ["Damage", "Finding", "check"]
 
 
 def check(
-    history: History, facts: Facts, *, kept_trying: Collection[str] = (), overtaking: bool = True
+    history: History,
+    facts: Facts,
+    *,
+    kept_trying: Collection[str] = (),
+    overtaking: bool = True,
+    listeners: Collection[str] = (),
 ) -> tuple[Finding, ...]:
     """`kept_trying`: sales whose buyers went on until nobody got anything.
 
     `overtaking`: in the stream a later event of an order may come before an earlier one. So users are told
     (docs/reference/events.md); False where nothing can have held a relay's claim beyond the relay itself.
+
+    `listeners`: customers who were registered with a webhook before their first order. A webhook is told everything.
     """
     case = Case.of(history, facts)
     return tuple(
@@ -38,10 +45,11 @@ def check(
             sequence.line(case),
             sequence.answers(case),
             sequence.told(case),
+            sequence.addressed(case),
             sequence.expiries(case),
             effects.events(case),
             effects.effects(case),
             effects.notifications(case),
-            effects.deliveries(case),
+            effects.deliveries(case, frozenset(listeners)),
         )
     )

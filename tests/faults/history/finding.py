@@ -30,6 +30,7 @@ class Damage(StrEnum):
     TWO_WINNERS = "two winners"  # payment against expiry, cancellation or another payment
     EFFECT_MISSING = "effect missing"
     RATE = "rate"
+    WRONG = "wrong"  # there as it should be, with another content: of another order, to somebody else, another amount
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,17 @@ def told(case: Case) -> Iterator[Finding]:
                 break
 
 
+def addressed(case: Case) -> Iterator[Finding]:
+    """An answer is about the order that was asked about. Of new orders, `orders` judges that."""
+    for operation in case.operations:
+        asked = operation.first
+        if asked.kind in (*PLACES, Kind.REVIEW, Kind.REPLY):
+            continue
+        if others := sorted({ok.order_id for ok in operation.oks} - {asked.order_id}):
+            evidence = f"answered about {', '.join(others)}; {operation.words}"
+            yield Finding(Damage.WRONG, (asked.order_id, *others), evidence)
+
+
 def expiries(case: Case) -> Iterator[Finding]:
     for row in case.rows.values():
         due = float("inf") if row.expires_at is None else row.expires_at

@@ -128,6 +128,7 @@ class Cast:
                 break
             except PeakclipError:
                 await asyncio.sleep(_TRY_AGAIN_SECONDS)
+        self._chapter.listeners += listeners
         shop = Shop(
             self._credentials["url"], self._credentials["service"], sale, _STOCK, self._chance,
             history=self._chapter.history, names=names,

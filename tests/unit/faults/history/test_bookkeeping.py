@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from faults.history.check import Damage, check
 from faults.history.facts import Event, Facts, Notification
-from faults.history.planted import Day, drop_payment, row, sale
+from faults.history.planted import Day, drop_payment, retold, row, sale
 
 from peakclip.audit.facts import Payment
 
@@ -20,7 +20,11 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[
     ),
     "a rejection without a reason": (
         lambda day, facts: replace(
-            sale(row(facts, day.silent, status="rejected"), available=2, reserved=0),
+            retold(
+                sale(row(facts, day.silent, status="rejected"), available=2, reserved=0),
+                day.silent,
+                kind="order.rejected",
+            ),
             events=tuple(
                 replace(one, subject="order.rejected", status="rejected")
                 if one.order_id == day.silent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from faults.history.check import Damage, check
 from faults.history.facts import Facts
 from faults.history.flawless import Flawless
@@ -47,6 +48,21 @@ def test_what_follows_from_an_event_may_be_a_dead_letter() -> None:
     assert found(day, facts) == [(Damage.EFFECT_MISSING, event_id), (Damage.EFFECT_MISSING, f"{day.late}:1")]
     letters = (DeadLetter(event_id, "effects", "c", 3), DeadLetter(f"delivery:{delivery}", "webhook", "c", 3))
     assert found(day, replace(facts, dead_letters=letters)) == []
+
+
+def test_who_listens_is_owed_a_webhook_of_everything() -> None:
+    day = Day()
+    facts = day.facts()
+    event_id = f"{day.late}:2"
+    told = [replace(one, webhook=None) if one.event_id == event_id else one for one in facts.notifications]
+    facts = deliveries(
+        replace(facts, notifications=tuple(told)),
+        lambda one: None if one.delivery_id == f"w-{event_id}" else one,
+    )
+    assert found(day, facts, listeners=["ada"]) == [], "bob has no webhook"
+    assert found(day, facts, listeners=["ada", "bob"]) == [(Damage.EFFECT_MISSING, event_id)]
+    assert found(day, replace(facts, deliveries=None), listeners=["bob"]) == [], "nobody received"
+    assert found(day, day.facts(), listeners=["ada", "bob"]) == []
 
 
 def test_nobody_listened_and_events_were_purged() -> None:
@@ -111,6 +127,15 @@ def test_an_order_that_was_acknowledged_is_known_everywhere() -> None:
     day.history.refused(day.history.invoke(Kind.READ, order_id=day.placed), "order-not-found")
     day.history.refused(day.history.invoke(Kind.PURCHASE, key="paid", customer="ada", sale="s"), "sold-out")
     assert found(day) == [(Damage.MISORDERED, day.placed), (Damage.MISORDERED, day.paid)]
+
+
+@pytest.mark.parametrize(("kind", "status"), [(Kind.READ, "created"), (Kind.PAY, "paid")])
+def test_an_answer_is_about_the_order_that_was_asked_about(kind: Kind, status: str) -> None:
+    day = Day()
+    subject = day.placed if kind is Kind.READ else day.paid
+    attempt = day.history.invoke(kind, order_id=subject, key=None if kind is Kind.READ else "a")
+    day.history.ok(attempt, day.gone, status)
+    assert found(day) == [(Damage.WRONG, subject)]
 
 
 def test_what_was_told_can_become_what_is() -> None:

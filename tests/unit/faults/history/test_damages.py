@@ -15,6 +15,7 @@ from faults.history.planted import (
     drop_payment,
     moved,
     put,
+    retold,
     row,
     sale,
     stray,
@@ -116,7 +117,7 @@ DAMAGES: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[[Day], 
         lambda day: day.refused,
     ),
     "an order for somebody else": (
-        lambda day, facts: row(facts, day.placed, customer_id="x"),
+        lambda day, facts: retold(row(facts, day.placed, customer_id="x"), day.placed, user="x"),
         Damage.EXTRA,
         lambda day: day.placed,
     ),
@@ -265,6 +266,40 @@ DAMAGES: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[[Day], 
         lambda day, facts: replace(facts, line=(*facts.line, replace(facts.line[0], seq=99))),
         Damage.DUPLICATED,
         lambda day: day.paid,
+    ),
+    "a webhook with the content of another": (
+        lambda day, facts: deliveries(
+            facts, lambda one: replace(one, subject=day.paid) if one.delivery_id == f"w-{day.late}:2" else one
+        ),
+        Damage.WRONG,
+        lambda day: f"{day.late}:2",
+    ),
+    "a webhook to somebody else": (
+        lambda day, facts: deliveries(
+            facts, lambda one: replace(one, user="ada") if one.delivery_id == f"w-{day.late}:2" else one
+        ),
+        Damage.WRONG,
+        lambda day: f"{day.late}:2",
+    ),
+    "a webhook that comes again with another content": (
+        lambda day, facts: replace(
+            facts,
+            deliveries=(
+                *(facts.deliveries or ()), replace((facts.deliveries or ())[0], kind="order.cancelled")
+            ),
+        ),
+        Damage.WRONG,
+        lambda day: f"{day.paid}:1",
+    ),
+    "a notification to somebody else": (
+        lambda day, facts: retold(facts, day.placed, user="x"),
+        Damage.WRONG,
+        lambda day: f"{day.placed}:1",
+    ),
+    "a notification of something else": (
+        lambda day, facts: retold(facts, day.placed, kind="order.paid"),
+        Damage.WRONG,
+        lambda day: f"{day.placed}:1",
     ),
     "no webhook": (
         lambda day, facts: deliveries(
