@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -72,6 +73,18 @@ class Case:
     def asked(self, order_id: str, *kinds: Kind) -> list[Operation]:
         of_order = self.by_order.get(order_id, {})
         return [operation for kind in kinds for operation in of_order.get(kind, ())]
+
+    def there_since(self, order_id: str) -> float:
+        """From this moment on its row was there for everybody to see, as far as that is known."""
+        told = [
+            ok.at
+            for found in self.by_order.get(order_id, {}).values()
+            for operation in found
+            for ok in operation.oks
+            if ok.order_id == order_id and ok.status not in (None, "queued")
+        ]
+        event = self.events.get(f"{order_id}:1")
+        return min([*told, *([] if event is None else [event.stored_at])], default=math.inf)
 
     def is_transition(self, event_id: str) -> bool:
         """A row has gone through it, or it is in the stream."""

@@ -7,11 +7,11 @@ to compare with clocks of others. One client process writes one history.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -82,6 +82,17 @@ class Unknown(
     attempt: int
     at: float
     cause: str
+    problem: str = ""  # what the last request was refused with, if one before it has no answer
+    asked: float = 0.0  # when that one was sent, at the earliest
+
+
+class Refusal(NamedTuple):
+    """A no to a single request, whatever became of those before it."""
+
+    asked: float  # at the earliest
+    at: float  # at the latest
+    problem: str
+    refunded: bool
 
 
 End: TypeAlias = Ok | Refused | Unknown
@@ -97,6 +108,7 @@ class Operation:
 
     first: Invoked
     ends: list[End | None] = field(default_factory=list)  # one an attempt; None: never ended
+    attempts: list[Invoked] = field(default_factory=list)
 
     @property
     def oks(self) -> list[Ok]:
@@ -105,6 +117,14 @@ class Operation:
     @property
     def may_have_happened(self) -> bool:
         return not all(isinstance(end, Refused) for end in self.ends)
+
+    @property
+    def refusals(self) -> Iterator[Refusal]:
+        for asked, end in zip(self.attempts, self.ends, strict=True):
+            if isinstance(end, Refused):
+                yield Refusal(asked.at, end.at, end.problem, end.refunded)
+            elif isinstance(end, Unknown) and end.problem:
+                yield Refusal(end.asked, end.at, end.problem, False)
 
     @property
     def words(self) -> str:
@@ -165,8 +185,11 @@ class History:
     def refused(self, attempt: int, problem: str, *, refunded: bool = False, at: float | None = None) -> None:
         self._take(Refused(attempt=attempt, at=self._when(at), problem=problem, refunded=refunded))
 
-    def unknown(self, attempt: int, cause: str, *, at: float | None = None) -> None:
-        self._take(Unknown(attempt=attempt, at=self._when(at), cause=cause))
+    def unknown(
+        self, attempt: int, cause: str, *, at: float | None = None, problem: str = "", asked: float = 0.0
+    ) -> None:
+        """`problem`: the last request was refused with it, sent at `asked` at the earliest."""
+        self._take(Unknown(attempt=attempt, at=self._when(at), cause=cause, problem=problem, asked=asked))
 
     def answered(self, attempt: int, status: int, body: Mapping[str, Any]) -> None:
         """As the API's answer says. Who is told to come again knows nothing yet."""
@@ -218,6 +241,7 @@ def operations(entries: Iterable[Entry]) -> list[Operation]:
             operation = found.setdefault((entry.kind, entry.order_id, one), Operation(entry))
             place[entry.attempt] = operation, len(operation.ends)
             operation.ends.append(None)
+            operation.attempts.append(entry)
         else:
             operation, number = place[entry.attempt]
             operation.ends[number] = entry

@@ -11,7 +11,7 @@ from faults.history.flawless import Flawless
 from faults.history.planted import Day, deliveries, moved, sale, transition, undone, with_event, without
 from faults.history.record import Kind
 
-from peakclip.audit.facts import DeadLetter, Dropped, Payment
+from peakclip.audit.facts import DeadLetter, Dropped
 
 
 def found(day: Flawless, facts: Facts | None = None, **options: object) -> list[tuple[Damage, str]]:
@@ -157,24 +157,3 @@ def test_a_transition_that_was_refused_does_not_happen() -> None:
     assert found(day, facts) == [], "it may have happened"
     day.history.refused(attempt, "illegal-transition")
     assert found(day, facts) == [(Damage.EXTRA, day.placed)]
-
-
-def test_payment_and_expiry_have_one_winner_who_is_told_so() -> None:
-    day = Day()
-    day.history.ok(day.history.invoke(Kind.PAY, order_id=day.late, key="z"), day.late, "paid")
-    assert (Damage.TWO_WINNERS, day.late) in found(day)
-    day = Day()
-    day.history.ok(day.history.invoke(Kind.PAY, order_id=day.paid, key="b"), day.paid, "paid")
-    assert found(day) == [(Damage.TWO_WINNERS, day.paid)]
-
-
-def test_a_payment_that_nobody_knows_of_happens_once_at_most() -> None:
-    day = Day()
-    attempt = day.history.invoke(Kind.PAY, order_id=day.silent, key="k")
-    day.history.unknown(attempt, "timeout")
-    assert found(day) == []
-    once = (Payment("p", "payment", day.silent, 1), Payment("p", "refund", day.silent, 1))
-    facts = replace(day.facts(), payments=(*day.facts().payments, *once))
-    assert found(day, facts) == []
-    twice = (Payment("q", "payment", day.silent, 1), Payment("q", "refund", day.silent, 1))
-    assert found(day, replace(facts, payments=(*facts.payments, *twice))) == [(Damage.EXTRA, day.silent)]
