@@ -72,6 +72,7 @@ class Refused(
     at: float
     problem: str
     refunded: bool = False
+    asked: float = 0.0  # when it was sent, if that is known better than by `Invoked`
 
 
 class Unknown(
@@ -83,7 +84,11 @@ class Unknown(
     at: float
     cause: str
     problem: str = ""  # what the last request was refused with, if one before it has no answer
-    asked: float = 0.0  # when that one was sent, at the earliest
+    asked: float = 0.0  # when that one was sent
+
+
+End: TypeAlias = Ok | Refused | Unknown
+Entry: TypeAlias = Invoked | Ok | Refused | Unknown
 
 
 class Refusal(NamedTuple):
@@ -95,8 +100,13 @@ class Refusal(NamedTuple):
     refunded: bool
 
 
-End: TypeAlias = Ok | Refused | Unknown
-Entry: TypeAlias = Invoked | Ok | Refused | Unknown
+def refusal(invoked: Invoked, end: End | None) -> Refusal | None:
+    if isinstance(end, Refused):
+        return Refusal(max(invoked.at, end.asked), end.at, end.problem, end.refunded)
+    if isinstance(end, Unknown) and end.problem:
+        return Refusal(max(invoked.at, end.asked), end.at, end.problem, False)
+    return None
+
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(Entry)
@@ -120,11 +130,9 @@ class Operation:
 
     @property
     def refusals(self) -> Iterator[Refusal]:
-        for asked, end in zip(self.attempts, self.ends, strict=True):
-            if isinstance(end, Refused):
-                yield Refusal(asked.at, end.at, end.problem, end.refunded)
-            elif isinstance(end, Unknown) and end.problem:
-                yield Refusal(end.asked, end.at, end.problem, False)
+        for invoked, end in zip(self.attempts, self.ends, strict=True):
+            if (no := refusal(invoked, end)) is not None:
+                yield no
 
     @property
     def words(self) -> str:
@@ -141,7 +149,8 @@ def _said(end: End | None) -> str:
         case Refused():
             return f"refused {end.problem}{', refunded' if end.refunded else ''} at {end.at:.3f}"
         case Unknown():
-            return f"unknown {end.cause} at {end.at:.3f}"
+            said = f", then {end.problem} to what was sent at {end.asked:.3f}" if end.problem else ""
+            return f"unknown {end.cause}{said} at {end.at:.3f}"
 
 
 class History:
@@ -182,24 +191,45 @@ class History:
             Ok(attempt=attempt, at=self._when(at), order_id=order_id, status=status, review_id=review_id)
         )
 
-    def refused(self, attempt: int, problem: str, *, refunded: bool = False, at: float | None = None) -> None:
-        self._take(Refused(attempt=attempt, at=self._when(at), problem=problem, refunded=refunded))
+    def refused(
+        self,
+        attempt: int,
+        problem: str,
+        *,
+        refunded: bool = False,
+        at: float | None = None,
+        asked: float = 0.0,
+    ) -> None:
+        self._take(
+            Refused(attempt=attempt, at=self._when(at), problem=problem, refunded=refunded, asked=asked)
+        )
 
     def unknown(
         self, attempt: int, cause: str, *, at: float | None = None, problem: str = "", asked: float = 0.0
     ) -> None:
-        """`problem`: the last request was refused with it, sent at `asked` at the earliest."""
+        """`problem`: what the last request was refused with, which was sent at `asked`."""
         self._take(Unknown(attempt=attempt, at=self._when(at), cause=cause, problem=problem, asked=asked))
 
-    def answered(self, attempt: int, status: int, body: Mapping[str, Any]) -> None:
-        """As the API's answer says. Who is told to come again knows nothing yet."""
+    def answered(
+        self, attempt: int, status: int, body: Mapping[str, Any], *, at: float | None = None, asked: float = 0.0,
+        again: bool = False,
+    ) -> None:  # fmt: skip
+        """As the API's answer says. Who is told to come again knows nothing yet.
+
+        `again`: a request before this one has no answer. Then a no leaves open what became of that one, but for a
+        payment: one that has lost stays lost.
+        """
         if status in _COME_AGAIN or status >= 500:
-            self.unknown(attempt, str(status))
-        elif status < 300:
-            self.ok(attempt, body["order_id"], body.get("status"), review_id=body.get("review_id"))
+            self.unknown(attempt, str(status), at=at)
+            return
+        if status < 300:
+            self.ok(attempt, body["order_id"], body.get("status"), review_id=body.get("review_id"), at=at)
+            return
+        problem, refunded = str(body.get("type", status)).rpartition("/")[2], bool(body.get("refunded"))
+        if again and not refunded:
+            self.unknown(attempt, "refused when asked again", at=at, problem=problem, asked=asked)
         else:
-            problem = str(body.get("type", status)).rpartition("/")[2]
-            self.refused(attempt, problem, refunded=bool(body.get("refunded")))
+            self.refused(attempt, problem, refunded=refunded, at=at, asked=asked)
 
     def _when(self, at: float | None) -> float:
         return self._clock() if at is None else at

@@ -138,6 +138,46 @@ def test_an_answer_is_about_the_order_that_was_asked_about(kind: Kind, status: s
     assert found(day) == [(Damage.WRONG, subject)]
 
 
+def retried(day: Day, problem: str, after: float, *, known: bool) -> str:
+    """The first request was lost on its way back, the second refused; `known`: what became of each is on record."""
+    order = day.purchase("again", "zoe", answer="open")
+    day.now += after
+    if known:
+        attempt = day.history.invoke(Kind.PURCHASE, key="again", customer="zoe", sale="s")
+        day.history.refused(attempt, problem)
+    else:
+        day.history.unknown(day.history.entries[-1].attempt, "again", problem=problem, asked=day.now)
+    return order
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("problem", ["sold-out", "limit-reached", "sale-closed"])
+def test_who_has_bought_is_never_told_no(problem: str, known: bool) -> None:
+    day = Day()
+    order = retried(day, problem, 3.0, known=known)
+    assert found(day) == [(Damage.MISORDERED, order)]
+    assert found(day, without(undone(day.facts(), f"{order}:1"), order))[0][0] != Damage.MISORDERED
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_while_it_is_being_stored_it_may_be_refused_elsewhere(known: bool) -> None:
+    day = Day()
+    retried(day, "sold-out", 0.1, known=known)
+    assert found(day) == []
+    day = Day()
+    retried(day, "idempotency-key-reused", 3.0, known=known)
+    assert found(day) == [], "it was asked for with another content"
+
+
+def test_an_order_is_known_as_soon_as_it_stands_in_line() -> None:
+    """Its row and its event come later."""
+    day = Day()
+    order = retried(day, "sold-out", 3.0, known=True)
+    facts = with_event(day.facts(), f"{order}:1", stored_at=day.now + 60.0)
+    assert found(day, facts) == [(Damage.MISORDERED, order)]
+    assert found(day, replace(facts, line=())) == []
+
+
 def test_what_was_told_can_become_what_is() -> None:
     day = Day()
     day.history.ok(day.history.invoke(Kind.READ, order_id=day.placed), day.placed, "started")
