@@ -91,8 +91,9 @@ async def endure(data: Path, seed: int) -> None:
         result = await system.audit({**buyers.accepted, **shop.accepted}, RATE, wait_seconds=180)
         holds(result)
         assert not await findings(
-            system, history, RATE, lambda: heard(receiver), kept_trying={paying}, listeners=listeners
-        )
+            system, history, RATE, lambda: heard(receiver), kept_trying={paying}, listeners=listeners,
+            stocks={endless: 1_000_000, paying: STOCK},
+        )  # fmt: skip
         assert not (buyers.wrong + shop.wrong), (buyers.wrong + shop.wrong)[:5]
         assert await rejected(system) == {}
         assert receiver.calls

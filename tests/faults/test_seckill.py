@@ -70,7 +70,7 @@ async def test_every_unit_is_sold_once_whoever_pays_late_twice_or_never(
         # Nothing is killed here, so no relay's claim outlives it, and events are in the order of their orders' lives.
         found = await findings(
             system, history, RATE, lambda: heard(receiver), kept_trying=sales, overtaking=False,
-            listeners=listeners,
+            listeners=listeners, stocks=dict.fromkeys(sales, STOCK),
         )  # fmt: skip
         assert not found
         assert receiver.calls

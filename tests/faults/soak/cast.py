@@ -89,6 +89,7 @@ class Cast:
             "closes_at": (now + timedelta(days=1)).isoformat(), "pay_within_seconds": pay_within,
         }, name)  # fmt: skip
         self._chapter.sales.append(sale["sale_id"])
+        self._chapter.stocks[sale["sale_id"]] = stock
         return str(sale["sale_id"])
 
     async def prepare(self) -> list[tuple[str, bytes]]:
