@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 
 import pytest
 from faults.buyers import Buyers
@@ -33,3 +35,28 @@ def test_what_was_said_is_kept(answer: Answer | None, asked_again: bool, end: En
     attempt = history.invoke(Kind.PURCHASE, key="k", customer="c", sale="s")
     buyers._record(attempt, answer, asked_again=asked_again, asked=101.5, began=100.0)
     assert history.entries[-1] == end
+
+
+async def test_a_retry_is_noted_as_of_when_it_was_sent() -> None:
+    """A server that closes the first connection without an answer, and refuses the second."""
+    came: list[float] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        came.append(time.time())
+        if len(came) > 1:
+            await asyncio.sleep(0.1)
+            head = b"HTTP/1.1 409 Conflict\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n"
+            writer.write(head % len(NO.body) + NO.body)
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        buyers = Buyers(f"http://127.0.0.1:{port}", "pk", random.Random(1), History("t"))
+        await buyers.wave("s", 1, again=0.0, deadline=10.0)
+    end = buyers.history.entries[-1]
+    assert isinstance(end, Unknown)
+    assert end.problem == "sold-out"
+    assert came[0] < end.asked <= came[1] + 0.01
+    assert end.asked + 0.1 <= end.at + 0.01
