@@ -15,10 +15,10 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import msgspec
+from faults.drivers import AttentiveDriver
 from faults.history.record import History, Kind
 
 from peakclip.load.access import post
-from peakclip.load.driver import Driver
 from peakclip.load.http import order_requests
 from peakclip.load.outcome import Answer, LoadOptions, Progress, problem_name
 from peakclip.local.stack import TENANT
@@ -114,7 +114,7 @@ class Buyers:
             url=self._url, sale=sale, key=self._key, orders=len(requests), connections=connections, rate=rate,
             answer_timeout=patience, deadline=deadline, connect_within=60.0,
         )  # fmt: skip
-        driver = Driver(options, urlsplit(self._url), [request.raw for request in requests])
+        driver = AttentiveDriver(options, urlsplit(self._url), [request.raw for request in requests])
         await driver.open()
         attempts = [
             self.history.invoke(
@@ -132,20 +132,38 @@ class Buyers:
         pairs = list(zip(requests, driver.answers, strict=True))
         for job, (request, answer) in enumerate(pairs):
             answers[self._note(sale, request, answer)] += 1
-            self._record(attempts[job], answer, asked_again=driver.attempts[job] > 0)
+            self._record(
+                attempts[job], answer, asked_again=driver.attempts[job] > 0, asked=driver.asked.get(job, 0.0),
+                began=driver.started_at,
+            )  # fmt: skip
         self._note_changes_of_mind(pairs)
         return answers
 
-    def _record(self, attempt: int, answer: Answer | None, *, asked_again: bool) -> None:
-        """From the beginning of the wave to its end: within that it was asked for, as often as the driver did."""
+    def _record(
+        self,
+        attempt: int,
+        answer: Answer | None,
+        *,
+        asked_again: bool,
+        asked: float = 0.0,
+        began: float = 0.0,
+    ) -> None:
+        """From the beginning of the wave to its end: within that it was asked for, as often as the driver did.
+
+        `asked`: when the request was sent whose answer this is; `began`: when the wave did.
+        """
         if answer is None:
             self.history.unknown(attempt, "no final answer")
-        elif answer.status == 202:
-            self.history.answered(attempt, answer.status, msgspec.json.decode(answer.body))
-        elif asked_again:  # nobody knows what became of its first request
-            self.history.unknown(attempt, "refused when asked again")
-        else:
-            self.history.answered(attempt, answer.status, {"type": problem_name(answer.status, answer.body)})
+            return
+        accepted = answer.status == 202
+        body = (
+            msgspec.json.decode(answer.body)
+            if accepted
+            else {"type": problem_name(answer.status, answer.body)}
+        )
+        self.history.answered(
+            attempt, answer.status, body, at=began + answer.at, asked=asked, again=asked_again
+        )
 
     def _note_changes_of_mind(self, pairs: Sequence[tuple[Request, Answer | None]]) -> None:
         """A key that was sent again after its first answer had come must get that answer again."""

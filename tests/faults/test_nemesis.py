@@ -76,7 +76,8 @@ async def endure(data: Path, seed: int) -> None:
             await open_sale(system.credentials, STOCK, PAY_WITHIN),
         )
         shop = Shop(url, service, paying, STOCK, random.Random(seed), history=history)
-        await register(system, receiver, [f"{paying}-{number}" for number in range(LISTENERS)])
+        listeners = [f"{paying}-{number}" for number in range(LISTENERS)]
+        await register(system, receiver, listeners)
 
         nemesis, over = Nemesis(system, around), asyncio.Event()
         async with asyncio.TaskGroup() as group:
@@ -89,7 +90,10 @@ async def endure(data: Path, seed: int) -> None:
         print(f"{dict(nemesis.done)}, {len(nemesis.missed)} met nobody; {dict(buyers.causes)}")
         result = await system.audit({**buyers.accepted, **shop.accepted}, RATE, wait_seconds=180)
         holds(result)
-        assert not await findings(system, history, RATE, lambda: heard(receiver), kept_trying={paying})
+        assert not await findings(
+            system, history, RATE, lambda: heard(receiver), kept_trying={paying}, listeners=listeners,
+            stocks={endless: 1_000_000, paying: STOCK},
+        )  # fmt: skip
         assert not (buyers.wrong + shop.wrong), (buyers.wrong + shop.wrong)[:5]
         assert await rejected(system) == {}
         assert receiver.calls

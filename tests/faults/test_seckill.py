@@ -49,6 +49,7 @@ async def test_every_unit_is_sold_once_whoever_pays_late_twice_or_never(
         accepted: dict[str, int] = {}
         history = History(TENANT)
         sales: set[str] = set()
+        listeners: list[str] = []
         for number in range(RUNS):
             seed = chance.randrange(1_000_000)
             shop = Shop(
@@ -56,7 +57,8 @@ async def test_every_unit_is_sold_once_whoever_pays_late_twice_or_never(
                 random.Random(seed), history=history,
             )  # fmt: skip
             sales.add(shop.sale)
-            await register(system, receiver, [f"{shop.sale}-{buyer}" for buyer in range(LISTENERS)])
+            listeners += (names := [f"{shop.sale}-{buyer}" for buyer in range(LISTENERS)])
+            await register(system, receiver, names)
             await shop.run(BUYERS, SECONDS)
             accepted |= shop.accepted
             await until(lambda shop=shop: at_rest(system, shop.sale), 60, pause=0.2)
@@ -67,8 +69,9 @@ async def test_every_unit_is_sold_once_whoever_pays_late_twice_or_never(
         holds(result)
         # Nothing is killed here, so no relay's claim outlives it, and events are in the order of their orders' lives.
         found = await findings(
-            system, history, RATE, lambda: heard(receiver), kept_trying=sales, overtaking=False
-        )
+            system, history, RATE, lambda: heard(receiver), kept_trying=sales, overtaking=False,
+            listeners=listeners, stocks=dict.fromkeys(sales, STOCK),
+        )  # fmt: skip
         assert not found
         assert receiver.calls
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
-from faults.history.facts import Event
+from faults.history.facts import Delivery, Event, Notification
 from faults.history.finding import REMEMBERED_SECONDS, Case, Damage, Finding, twice, words
 from faults.history.record import PLACES, Kind
 
@@ -97,11 +98,21 @@ def notifications(case: Case) -> Iterator[Finding]:
             )
         if event is None and case.facts.events_complete and not case.is_transition(one.event_id):
             yield Finding(Damage.EXTRA, (one.event_id,), f"{one.user} was told of what never was")
+        if event is not None and one.kind != event.subject:
+            yield Finding(Damage.WRONG, (one.event_id,), f"{one.user} was told {one.kind} of {event.subject}")
+        row = None if event is None else case.rows.get(event.order_id)
+        if row is not None and one.audience == "customer" and one.user != row.customer_id:
+            evidence = f"{one.user} was told of an order of {row.customer_id}"
+            yield Finding(Damage.WRONG, (one.event_id,), evidence)
 
 
-def deliveries(case: Case) -> Iterator[Finding]:
+def deliveries(case: Case, listeners: Collection[str]) -> Iterator[Finding]:
+    """`listeners`: customers who had a webhook from the beginning, as whoever registered them knows it."""
     if case.facts.deliveries is None:
         return
+    for one in case.facts.notifications:
+        if one.webhook is None and one.audience == "customer" and one.user in listeners:
+            yield Finding(Damage.EFFECT_MISSING, (one.event_id,), f"no webhook of it is owed to {one.user}")
     due = {one.webhook: one for one in case.facts.notifications if one.webhook is not None}
     owed = {(one.kind, one.user, one.event_id.rpartition(":")[0]) for one in due.values()}
     first = {one.delivery_id: one for one in reversed(case.facts.deliveries)}
@@ -120,3 +131,15 @@ def deliveries(case: Case) -> Iterator[Finding]:
         elif event is not None and one.at + CLOCK_MARGIN_SECONDS < event.at:
             evidence = f"{here} came at {one.at}, it happened at {event.at}"
             yield Finding(Damage.MISORDERED, (event.event_id, one.delivery_id), evidence)
+    yield from _as_owed(case.facts.deliveries, due)
+
+
+def _as_owed(found: Collection[Delivery], due: Mapping[str, Notification]) -> Iterator[Finding]:
+    """Each that came under the id of one that is owed says the same, the second one too."""
+    for one in dict.fromkeys(replace(one, at=0.0) for one in found):
+        if (told := due.get(one.delivery_id)) is None:
+            continue
+        owed = told.kind, told.user, told.event_id.rpartition(":")[0]
+        if (one.kind, one.user, one.subject) != owed:
+            evidence = f"webhook {one.kind} of {one.subject} to {one.user}, owed was {' '.join(owed)}"
+            yield Finding(Damage.WRONG, (told.event_id, one.delivery_id), evidence)

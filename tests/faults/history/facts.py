@@ -69,6 +69,7 @@ class Facts:
     counters: Mapping[str, int] = field(
         default_factory=dict
     )  # units on offer at the admission; absent: no counter
+    prices: Mapping[str, int] = field(default_factory=dict)  # sale id -> cents of a unit, where that is known
     payments: tuple[Payment, ...] = ()
     line: tuple[Queued, ...] = ()  # in the order of the stream
     events: tuple[Event, ...] = ()  # in the order of the stream

@@ -23,6 +23,7 @@ select n.event_id, n.audience, n.user_id, n.kind, extract(epoch from n.created_a
        d.delivery_id::text as webhook
 from notifications n left join deliveries d on d.notification_id = n.notification_id and d.channel = 'webhook'
 order by n.notification_id"""
+PRICES: Final = "select sale_id, price_cents from sales"
 _REVIEWS: Final = "select review_id, order_id::text, replied_at is not null as replied from reviews"
 
 
@@ -61,6 +62,7 @@ async def read_facts(
         orders=audited.orders,
         sales=audited.sales,
         counters=audited.counters,
+        prices=dict(await data.database.fetch(PRICES)),
         payments=audited.payments,
         line=tuple(line),
         events=tuple(events),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import cache
 from typing import Final, TypeVar
 
 from faults.history.facts import Event, Facts
-from faults.history.record import Entry, History, Kind, Operation, operations
+from faults.history.record import PLACES, Entry, History, Kind, Operation, operations
 
 from peakclip.audit.facts import OrderRow
 
@@ -30,6 +31,7 @@ class Damage(StrEnum):
     TWO_WINNERS = "two winners"  # payment against expiry, cancellation or another payment
     EFFECT_MISSING = "effect missing"
     RATE = "rate"
+    WRONG = "wrong"  # there as it should be, with another content: of another order, to somebody else, another amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Case:
     by_order: Mapping[str, Mapping[Kind, list[Operation]]]
     rows: Mapping[str, OrderRow]  # the first of each id
     events: Mapping[str, Event]  # the first of each id
+    in_line: Mapping[str, float]  # order id -> when it was stored there first
     aside: frozenset[str]  # orders that are, or were, in a dead letter
 
     @classmethod
@@ -65,12 +68,32 @@ class Case:
         events: dict[str, Event] = {}
         for event in facts.events:
             events.setdefault(event.event_id, event)
+        in_line: dict[str, float] = {}
+        for queued in facts.line:
+            in_line[queued.order_id] = min(queued.stored_at, in_line.get(queued.order_id, math.inf))
         aside = frozenset(order_id for letter in facts.letters for order_id in letter.order_ids)
-        return cls(history.entries, facts, found, by_order, rows, events, aside)
+        return cls(history.entries, facts, found, by_order, rows, events, in_line, aside)
 
     def asked(self, order_id: str, *kinds: Kind) -> list[Operation]:
         of_order = self.by_order.get(order_id, {})
         return [operation for kind in kinds for operation in of_order.get(kind, ())]
+
+    def there_since(self, order_id: str) -> float:
+        """From this moment on its row was there for everybody to see, as far as that is known."""
+        told = [
+            ok.at
+            for found in self.by_order.get(order_id, {}).values()
+            for operation in found
+            for ok in operation.oks
+            if ok.order_id == order_id and ok.status not in (None, "queued")
+        ]
+        event = self.events.get(f"{order_id}:1")
+        return min([*told, *([] if event is None else [event.stored_at])], default=math.inf)
+
+    def accepted_since(self, order_id: str) -> float:
+        """From this moment on it was in the line, or its row was there, as far as that is known."""
+        told = [ok.at for one in self.asked(order_id, *PLACES) for ok in one.oks if ok.order_id == order_id]
+        return min([self.there_since(order_id), self.in_line.get(order_id, math.inf), *told])
 
     def is_transition(self, event_id: str) -> bool:
         """A row has gone through it, or it is in the stream."""

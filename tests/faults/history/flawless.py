@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from faults.history.facts import Delivery, Event, Facts, Notification, Queued, Review
+from faults.history.payments import payment_id
 from faults.history.record import History, Kind
 from faults.history.transitions import REACHES
 
@@ -22,6 +23,7 @@ Said: TypeAlias = (
     tuple[str, bool] | str | None
 )  # a problem and whether a payment was given back; a status; or nothing
 
+PRICE = 100  # cents
 EFFECTS = ("audit", "notify-customer")
 _FROM = {
     Kind.ACCEPT: {"created", "paid"},
@@ -120,14 +122,26 @@ class Flawless:
             return "limit-reached", False
         row = OrderRow(
             order_id, "t", customer, "s", quantity, "pending_payment", self.now, self.tick(), version=0,
-            expires_at=self.now + 60,
+            expires_at=self.now + 60, amount_cents=PRICE * quantity,
         )  # fmt: skip
         self._moved(row, "order.created")
         return "queued"
 
     def _placed(self, order_id: str, customer: str) -> Said:
         if order_id not in self.rows:
-            row = OrderRow(order_id, "t", customer, None, 1, "created", self.now, None, False, version=0)
+            row = OrderRow(
+                order_id,
+                "t",
+                customer,
+                None,
+                1,
+                "created",
+                self.now,
+                None,
+                False,
+                version=0,
+                amount_cents=PRICE,
+            )
             self._moved(row, "order.created")
         return "created"
 
@@ -136,28 +150,28 @@ class Flawless:
         if row is None:
             return "order-not-found", False
         if kind is Kind.PAY:
-            return self._paid(row, f"p-{order_id}-{key}")
+            return self._paid(row, payment_id("t", order_id, key))
         if row.status not in _FROM[kind]:
             return "illegal-transition", False
         if kind is Kind.CANCEL and row.payment_id is not None:
-            self._pay_row(row.payment_id, "refund", order_id)
+            self._pay_row(row.payment_id, "refund", row)
         cancelled = {"cancelled_at": self.now} if kind is Kind.CANCEL else {}
         return self._moved(row, f"order.{REACHES[kind]}", status=REACHES[kind], **cancelled)
 
-    def _paid(self, row: OrderRow, payment_id: str) -> Said:
-        if row.payment_id == payment_id:
+    def _paid(self, row: OrderRow, named: str) -> Said:
+        if row.payment_id == named:
             return row.status
         late = row.status == "pending_payment" and self.now >= (row.expires_at or 0.0)
-        known = (payment_id, "payment") in self.payments
-        self._pay_row(payment_id, "payment", row.order_id)
+        known = (named, "payment") in self.payments
+        self._pay_row(named, "payment", row)
         if known or late or row.payment_id is not None or row.status in ("cancelled", "rejected"):
-            self._pay_row(payment_id, "refund", row.order_id)
+            self._pay_row(named, "refund", row)
             return "illegal-transition", True
         status = "paid" if row.status in ("created", "pending_payment") else row.status
-        return self._moved(row, "order.paid", status=status, payment_id=payment_id, paid_at=self.now)
+        return self._moved(row, "order.paid", status=status, payment_id=named, paid_at=self.now)
 
-    def _pay_row(self, payment_id: str, kind: str, order_id: str) -> None:
-        self.payments.setdefault((payment_id, kind), Payment(payment_id, kind, order_id, 100))
+    def _pay_row(self, named: str, kind: str, order: OrderRow) -> None:
+        self.payments.setdefault((named, kind), Payment(named, kind, order.order_id, order.amount_cents))
 
     def _reviewed(self, kind: Kind, order_id: str) -> Said:
         row, review_id = self.rows.get(order_id), f"r-{order_id}"
@@ -201,6 +215,7 @@ class Flawless:
             orders=tuple(rows),
             sales=(SaleRow("s", self.stock, self.stock - held, held - sold, sold, self.limit),),
             counters={"s": self.stock - held},
+            prices={"s": PRICE},
             payments=tuple(self.payments.values()),
             line=tuple(
                 Queued(number, f"f-{row.order_id}", row.order_id, row.accepted_at)

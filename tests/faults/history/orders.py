@@ -55,6 +55,10 @@ def _as_asked(case: Case, row: OrderRow) -> Iterator[Finding]:
             yield Finding(Damage.DUPLICATED, (row.order_id,), f"{evidence}, {asked.quantity} units")
         elif row.quantity < asked.quantity:
             yield Finding(Damage.LOST, (row.order_id,), f"{evidence}, {asked.quantity} units")
+    price = case.facts.prices.get(row.sale_id or "")
+    if price is not None and row.amount_cents != price * row.quantity:
+        evidence = f"{row.amount_cents} cents for {row.quantity} units of {price} cents"
+        yield Finding(Damage.WRONG, (row.order_id,), evidence)
     if row.status == "rejected" and row.reason is None:
         yield Finding(Damage.LOST, (row.order_id,), "rejected without a reason")
 

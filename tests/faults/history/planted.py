@@ -115,6 +115,16 @@ def deliveries(facts: Facts, change: Callable[[Delivery], Delivery | None]) -> F
     return replace(facts, deliveries=tuple(kept))
 
 
+def retold(facts: Facts, order_id: str, **changes: Any) -> Facts:
+    """Whoever is told of the order, with their webhooks: `user` or `kind`."""
+    told = [
+        replace(one, **changes) if one.event_id.startswith(f"{order_id}:") else one
+        for one in facts.notifications
+    ]
+    facts = deliveries(facts, lambda one: replace(one, **changes) if one.subject == order_id else one)
+    return replace(facts, notifications=tuple(told))
+
+
 def stray(order_id: str, **changes: object) -> OrderRow:
     order = OrderRow(order_id, "t", "x", None, 1, "created", 5_000.0, None, in_line=False)
     return replace(order, **changes)  # type: ignore[arg-type]

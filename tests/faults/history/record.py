@@ -7,11 +7,11 @@ to compare with clocks of others. One client process writes one history.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -72,6 +72,7 @@ class Refused(
     at: float
     problem: str
     refunded: bool = False
+    asked: float = 0.0  # when it was sent, if that is known better than by `Invoked`
 
 
 class Unknown(
@@ -82,10 +83,30 @@ class Unknown(
     attempt: int
     at: float
     cause: str
+    problem: str = ""  # what the last request was refused with, if one before it has no answer
+    asked: float = 0.0  # when that one was sent
 
 
 End: TypeAlias = Ok | Refused | Unknown
 Entry: TypeAlias = Invoked | Ok | Refused | Unknown
+
+
+class Refusal(NamedTuple):
+    """A no to a single request, whatever became of those before it."""
+
+    asked: float  # at the earliest
+    at: float  # at the latest
+    problem: str
+    refunded: bool
+
+
+def refusal(invoked: Invoked, end: End | None) -> Refusal | None:
+    if isinstance(end, Refused):
+        return Refusal(max(invoked.at, end.asked), end.at, end.problem, end.refunded)
+    if isinstance(end, Unknown) and end.problem:
+        return Refusal(max(invoked.at, end.asked), end.at, end.problem, False)
+    return None
+
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(Entry)
@@ -97,6 +118,7 @@ class Operation:
 
     first: Invoked
     ends: list[End | None] = field(default_factory=list)  # one an attempt; None: never ended
+    attempts: list[Invoked] = field(default_factory=list)
 
     @property
     def oks(self) -> list[Ok]:
@@ -105,6 +127,12 @@ class Operation:
     @property
     def may_have_happened(self) -> bool:
         return not all(isinstance(end, Refused) for end in self.ends)
+
+    @property
+    def refusals(self) -> Iterator[Refusal]:
+        for invoked, end in zip(self.attempts, self.ends, strict=True):
+            if (no := refusal(invoked, end)) is not None:
+                yield no
 
     @property
     def words(self) -> str:
@@ -121,7 +149,8 @@ def _said(end: End | None) -> str:
         case Refused():
             return f"refused {end.problem}{', refunded' if end.refunded else ''} at {end.at:.3f}"
         case Unknown():
-            return f"unknown {end.cause} at {end.at:.3f}"
+            said = f", then {end.problem} to what was sent at {end.asked:.3f}" if end.problem else ""
+            return f"unknown {end.cause}{said} at {end.at:.3f}"
 
 
 class History:
@@ -162,21 +191,45 @@ class History:
             Ok(attempt=attempt, at=self._when(at), order_id=order_id, status=status, review_id=review_id)
         )
 
-    def refused(self, attempt: int, problem: str, *, refunded: bool = False, at: float | None = None) -> None:
-        self._take(Refused(attempt=attempt, at=self._when(at), problem=problem, refunded=refunded))
+    def refused(
+        self,
+        attempt: int,
+        problem: str,
+        *,
+        refunded: bool = False,
+        at: float | None = None,
+        asked: float = 0.0,
+    ) -> None:
+        self._take(
+            Refused(attempt=attempt, at=self._when(at), problem=problem, refunded=refunded, asked=asked)
+        )
 
-    def unknown(self, attempt: int, cause: str, *, at: float | None = None) -> None:
-        self._take(Unknown(attempt=attempt, at=self._when(at), cause=cause))
+    def unknown(
+        self, attempt: int, cause: str, *, at: float | None = None, problem: str = "", asked: float = 0.0
+    ) -> None:
+        """`problem`: what the last request was refused with, which was sent at `asked`."""
+        self._take(Unknown(attempt=attempt, at=self._when(at), cause=cause, problem=problem, asked=asked))
 
-    def answered(self, attempt: int, status: int, body: Mapping[str, Any]) -> None:
-        """As the API's answer says. Who is told to come again knows nothing yet."""
+    def answered(
+        self, attempt: int, status: int, body: Mapping[str, Any], *, at: float | None = None, asked: float = 0.0,
+        again: bool = False,
+    ) -> None:  # fmt: skip
+        """As the API's answer says. Who is told to come again knows nothing yet.
+
+        `again`: a request before this one has no answer. Then a no leaves open what became of that one, but for a
+        payment: one that has lost stays lost.
+        """
         if status in _COME_AGAIN or status >= 500:
-            self.unknown(attempt, str(status))
-        elif status < 300:
-            self.ok(attempt, body["order_id"], body.get("status"), review_id=body.get("review_id"))
+            self.unknown(attempt, str(status), at=at)
+            return
+        if status < 300:
+            self.ok(attempt, body["order_id"], body.get("status"), review_id=body.get("review_id"), at=at)
+            return
+        problem, refunded = str(body.get("type", status)).rpartition("/")[2], bool(body.get("refunded"))
+        if again and not refunded:
+            self.unknown(attempt, "refused when asked again", at=at, problem=problem, asked=asked)
         else:
-            problem = str(body.get("type", status)).rpartition("/")[2]
-            self.refused(attempt, problem, refunded=bool(body.get("refunded")))
+            self.refused(attempt, problem, refunded=refunded, at=at, asked=asked)
 
     def _when(self, at: float | None) -> float:
         return self._clock() if at is None else at
@@ -218,6 +271,7 @@ def operations(entries: Iterable[Entry]) -> list[Operation]:
             operation = found.setdefault((entry.kind, entry.order_id, one), Operation(entry))
             place[entry.attempt] = operation, len(operation.ends)
             operation.ends.append(None)
+            operation.attempts.append(entry)
         else:
             operation, number = place[entry.attempt]
             operation.ends[number] = entry

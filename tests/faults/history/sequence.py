@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Final
 
 from faults.history.facts import Event
 from faults.history.finding import REMEMBERED_SECONDS, Case, Damage, Finding, can_become, follows, words
-from faults.history.record import PLACES, Invoked, Kind, Ok, Refused
+from faults.history.record import PLACES, Invoked, Kind, Ok, Refusal, refusal
 from faults.history.transitions import REACHES
+
+from peakclip.audit.facts import CLOCK_MARGIN_SECONDS
+
+_ANOTHER: Final = "idempotency-key-reused"  # who says so means another order
 
 
 def events(case: Case, overtaking: bool) -> Iterator[Finding]:
@@ -63,7 +68,8 @@ def line(case: Case) -> Iterator[Finding]:
 def answers(case: Case) -> Iterator[Finding]:
     """What an order was known to be when somebody asked must be able to become what that somebody was told.
 
-    Of two answers that crossed each other either may be the older one.
+    Of two answers that crossed each other either may be the older one. And who has bought is never told no, even if
+    nobody had told them yet.
     """
     known: dict[str, str] = {}
     asked: dict[int, tuple[Invoked, str | None]] = {}
@@ -73,8 +79,8 @@ def answers(case: Case) -> Iterator[Finding]:
             continue
         invoked, before = asked[entry.attempt]
         order_id, kind = invoked.order_id, invoked.kind
-        if isinstance(entry, Refused) and before is not None and _denies(kind, entry):
-            evidence = f"refused {entry.problem} at {entry.at:.3f}, asked after it was known as {before}"
+        if (no := refusal(invoked, entry)) is not None and (since := _denies(case, invoked, before, no)):
+            evidence = f"refused {no.problem} at {no.at:.3f}, asked at {no.asked:.3f}, after it was {since}"
             yield Finding(Damage.MISORDERED, (order_id,), f"{evidence}; {words(case.asked(order_id, kind))}")
         if not isinstance(entry, Ok) or (told := entry.status or REACHES.get(kind)) is None:
             continue
@@ -86,8 +92,20 @@ def answers(case: Case) -> Iterator[Finding]:
             known[order_id] = told
 
 
-def _denies(kind: Kind, end: Refused) -> bool:
-    return kind in PLACES or (kind is Kind.READ and end.problem == "order-not-found")
+def _denies(case: Case, invoked: Invoked, before: str | None, no: Refusal) -> str:
+    """What this answer contradicts, if anything. `before`: what the order was known as when this was asked for."""
+    order_id, kind = invoked.order_id, invoked.kind
+    if kind is Kind.READ:
+        return f"known as {before}" if before is not None and no.problem == "order-not-found" else ""
+    if kind not in PLACES:
+        return ""
+    if before is not None:
+        return f"known as {before}"
+    row = case.rows.get(order_id)
+    if row is None or row.status == "rejected" or no.problem == _ANOTHER:
+        return ""
+    since = case.accepted_since(order_id)
+    return f"accepted at {since:.3f}" if no.asked > since + CLOCK_MARGIN_SECONDS else ""
 
 
 def told(case: Case) -> Iterator[Finding]:
@@ -102,6 +120,17 @@ def told(case: Case) -> Iterator[Finding]:
                     Damage.MISORDERED, (row.order_id,), f"the row is {row.status}; {operation.words}"
                 )
                 break
+
+
+def addressed(case: Case) -> Iterator[Finding]:
+    """An answer is about the order that was asked about. Of new orders, `orders` judges that."""
+    for operation in case.operations:
+        asked = operation.first
+        if asked.kind in (*PLACES, Kind.REVIEW, Kind.REPLY):
+            continue
+        if others := sorted({ok.order_id for ok in operation.oks} - {asked.order_id}):
+            evidence = f"answered about {', '.join(others)}; {operation.words}"
+            yield Finding(Damage.WRONG, (asked.order_id, *others), evidence)
 
 
 def expiries(case: Case) -> Iterator[Finding]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from faults.history.finding import Case, Damage, Finding, words
 from faults.history.record import Kind
 
 from peakclip.audit.checks.rate import busiest_second
-from peakclip.audit.facts import ACTIVE, SaleRow
+from peakclip.audit.facts import ACTIVE, OrderRow, SaleRow
 
 
 def units(case: Case, kept_trying: Collection[str]) -> Iterator[Finding]:
@@ -65,6 +65,46 @@ def limits(case: Case) -> Iterator[Finding]:
     for (sale, _, customer), number in held.items():
         if number > most[sale]:
             yield Finding(Damage.LIMIT, (sale, customer), f"{number} units, allowed {most[sale]}")
+
+
+def at_once(case: Case, stocks: Mapping[str, int]) -> Iterator[Finding]:
+    """What was held at the same time, by the database's clock. The end of a run no longer shows that.
+
+    `stocks`: the most units that a sale ever had, where whoever opened it knows; its limit has never changed then.
+    """
+    limits = {sale.sale_id: sale.per_customer_limit for sale in case.facts.sales if sale.sale_id in stocks}
+    steps: defaultdict[tuple[str, str, str], list[tuple[float, int]]] = defaultdict(list)
+    for row in case.rows.values():
+        if row.sale_id is None or row.sale_id not in limits or (since := _held_since(case, row)) is None:
+            continue
+        # Of units that went from hand to hand in one moment the return comes first.
+        until = [] if row.cancelled_at is None else [(max(since, row.cancelled_at), -row.quantity)]
+        for whose in (("", ""), (row.tenant, row.customer_id)):
+            steps[row.sale_id, *whose] += [(since, row.quantity), *until]
+    for (sale_id, _, customer), moves in steps.items():
+        most, at, last = _most(moves)
+        allowed = limits[sale_id] if customer else stocks[sale_id]
+        if last <= allowed < most:  # what is too much in the end is found by what there is
+            damage = Damage.LIMIT if customer else Damage.OVERSOLD
+            yield Finding(damage, (sale_id, *filter(None, [customer])), f"{most} units at {at}, of {allowed}")
+
+
+def _held_since(case: Case, row: OrderRow) -> float | None:
+    """None: it never held anything, or it is not known when."""
+    created = case.events.get(f"{row.order_id}:1")
+    if created is None or created.status == "rejected" or row.status == "rejected":
+        return None
+    return None if row.status == "cancelled" and row.cancelled_at is None else created.at
+
+
+def _most(moves: Iterable[tuple[float, int]]) -> tuple[int, float, int]:
+    """How many at the most, when, and how many in the end."""
+    held, most, when = 0, 0, 0.0
+    for at, units in sorted(moves):
+        held += units
+        if held > most:
+            most, when = held, at
+    return most, when, held
 
 
 def rate(case: Case) -> Iterator[Finding]:

@@ -90,6 +90,7 @@ class Cast:
             "closes_at": (now + timedelta(days=1)).isoformat(), "pay_within_seconds": pay_within,
         }, name)  # fmt: skip
         self._chapter.sales.append(sale["sale_id"])
+        self._chapter.stocks[sale["sale_id"]] = stock
         return str(sale["sale_id"])
 
     async def prepare(self) -> list[tuple[str, bytes]]:
@@ -129,6 +130,7 @@ class Cast:
                 break
             except PeakclipError:
                 await asyncio.sleep(_TRY_AGAIN_SECONDS)
+        self._chapter.listeners += listeners
         shop = Shop(
             self._credentials["url"], self._credentials["service"], sale, _STOCK, self._chance,
             history=self._chapter.history, names=names,

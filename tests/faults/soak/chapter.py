@@ -37,6 +37,8 @@ class Closing(msgspec.Struct, frozen=True):
     sales: tuple[str, ...]
     kept_trying: tuple[str, ...]  # sales whose buyers went on until nobody got anything
     deliveries: tuple[Delivery, ...]  # webhooks that its customers got
+    listeners: tuple[str, ...] = ()  # customers who had a webhook before their first order
+    stocks: Mapping[str, int] = msgspec.field(default_factory=dict)  # sale -> units, which nobody has changed
 
 
 @dataclass(slots=True)
@@ -45,6 +47,8 @@ class Chapter:
     history: History = field(default_factory=lambda: History(TENANT))
     sales: list[str] = field(default_factory=list)
     kept_trying: list[str] = field(default_factory=list)
+    listeners: list[str] = field(default_factory=list)
+    stocks: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)  # answers that break the contract, in words
 
     @property
@@ -69,7 +73,9 @@ class Chapter:
 
     def settle(self, folder: Path, deliveries: tuple[Delivery, ...]) -> None:
         """Webhooks come for a while yet; again when there are more."""
-        closing = Closing(tuple(self.sales), tuple(self.kept_trying), deliveries)
+        closing = Closing(
+            tuple(self.sales), tuple(self.kept_trying), deliveries, tuple(self.listeners), self.stocks
+        )
         (folder / self.name / "closing.json").write_bytes(msgspec.json.encode(closing))
 
 

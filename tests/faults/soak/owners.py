@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 from faults.buyers import heard
+from faults.drivers import AttentiveDriver
 from faults.history.record import PLACES, History, Kind
 
-from peakclip.load.driver import Driver
 from peakclip.load.outcome import Answer, LoadOptions
 from peakclip.local.stack import TENANT
 from peakclip.messages import order_id as named_by
@@ -58,7 +58,7 @@ class Owners:
             answer_timeout=_ANSWER_SECONDS, deadline=self.deadline, connect_within=self.deadline,
         )  # fmt: skip
         address = urlsplit(self.url)
-        driver = Driver(options, address, [self._request(wish, address.netloc) for wish in wishes])
+        driver = AttentiveDriver(options, address, [self._request(wish, address.netloc) for wish in wishes])
         await driver.open()
         attempts = [
             self.history.invoke(wish.kind, order_id=wish.named, key=wish.key, customer=wish.customer)
@@ -68,22 +68,30 @@ class Owners:
         self.retries += driver.retries
         self.causes += driver.causes
         return [
-            self._record(wish, attempts[job], driver.answers[job], asked_again=driver.attempts[job] > 0)
+            self._record(
+                wish, attempts[job], driver.answers[job], asked_again=driver.attempts[job] > 0,
+                asked=driver.asked.get(job, 0.0), began=driver.started_at,
+            )
             for job, wish in enumerate(wishes)
-        ]
+        ]  # fmt: skip
 
-    def _record(self, wish: Wish, attempt: int, answer: Answer | None, *, asked_again: bool) -> bool:
-        """From the beginning of the wave to its end, within which it was asked for as often as the driver did."""
+    def _record(
+        self, wish: Wish, attempt: int, answer: Answer | None, *, asked_again: bool, asked: float = 0.0,
+        began: float = 0.0,
+    ) -> bool:  # fmt: skip
+        """From the beginning of the wave to its end, within which it was asked for as often as the driver did.
+
+        `asked`: when the request was sent whose answer this is; `began`: when the wave did.
+        """
         if answer is None:
             self.history.unknown(attempt, "no final answer")
             self.wrong.append(f"{wish.kind} of {wish.named}: no final answer")
             return False
         body = msgspec.json.decode(answer.body)
         granted = answer.status < 300
-        if asked_again and not granted:  # nobody knows what became of its first request
-            self.history.unknown(attempt, f"{answer.status} when asked again")
-        else:
-            self.history.answered(attempt, answer.status, body)
+        self.history.answered(
+            attempt, answer.status, body, at=began + answer.at, asked=asked, again=asked_again
+        )
         if not granted and str(body.get("type", "")).rpartition("/")[2] not in _FINE:
             self.wrong.append(f"{wish.kind} of {wish.named}: {answer.status} {body}")
         return granted

@@ -8,19 +8,24 @@ from dataclasses import replace
 import pytest
 from faults.history.check import Damage, check
 from faults.history.facts import Event, Facts, Notification
-from faults.history.planted import Day, drop_payment, row, sale
+from faults.history.payments import payment_id
+from faults.history.planted import Day, drop_payment, retold, row, sale
 
 from peakclip.audit.facts import Payment
 
 CONTRADICTIONS: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[[Day], str]]] = {
     "fewer units than asked for": (
-        lambda day, facts: sale(row(facts, day.silent, quantity=0), available=2, reserved=0),
+        lambda day, facts: sale(row(facts, day.silent, quantity=0, amount_cents=0), available=2, reserved=0),
         Damage.LOST,
         lambda day: day.silent,
     ),
     "a rejection without a reason": (
         lambda day, facts: replace(
-            sale(row(facts, day.silent, status="rejected"), available=2, reserved=0),
+            retold(
+                sale(row(facts, day.silent, status="rejected"), available=2, reserved=0),
+                day.silent,
+                kind="order.rejected",
+            ),
             events=tuple(
                 replace(one, subject="order.rejected", status="rejected")
                 if one.order_id == day.silent
@@ -38,13 +43,14 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[
         lambda day: day.walk,
     ),
     "a refund without a payment": (
-        lambda day, facts: drop_payment(facts, f"p-{day.paid}-b", "payment"),
+        lambda day, facts: drop_payment(facts, payment_id("t", day.paid, "b"), "payment"),
         Damage.EXTRA,
         lambda day: day.paid,
     ),
     "a payment that won and is given back": (
         lambda day, facts: replace(
-            facts, payments=(*facts.payments, Payment(f"p-{day.paid}-a", "refund", day.paid, 100))
+            facts,
+            payments=(*facts.payments, Payment(payment_id("t", day.paid, "a"), "refund", day.paid, 100)),
         ),
         Damage.TWO_WINNERS,
         lambda day: day.paid,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from faults.history.check import Damage, check
 from faults.history.facts import Facts
 from faults.history.flawless import Flawless
 from faults.history.planted import Day, deliveries, moved, sale, transition, undone, with_event, without
 from faults.history.record import Kind
 
-from peakclip.audit.facts import DeadLetter, Dropped, Payment
+from peakclip.audit.facts import DeadLetter, Dropped
 
 
 def found(day: Flawless, facts: Facts | None = None, **options: object) -> list[tuple[Damage, str]]:
@@ -47,6 +48,21 @@ def test_what_follows_from_an_event_may_be_a_dead_letter() -> None:
     assert found(day, facts) == [(Damage.EFFECT_MISSING, event_id), (Damage.EFFECT_MISSING, f"{day.late}:1")]
     letters = (DeadLetter(event_id, "effects", "c", 3), DeadLetter(f"delivery:{delivery}", "webhook", "c", 3))
     assert found(day, replace(facts, dead_letters=letters)) == []
+
+
+def test_who_listens_is_owed_a_webhook_of_everything() -> None:
+    day = Day()
+    facts = day.facts()
+    event_id = f"{day.late}:2"
+    told = [replace(one, webhook=None) if one.event_id == event_id else one for one in facts.notifications]
+    facts = deliveries(
+        replace(facts, notifications=tuple(told)),
+        lambda one: None if one.delivery_id == f"w-{event_id}" else one,
+    )
+    assert found(day, facts, listeners=["ada"]) == [], "bob has no webhook"
+    assert found(day, facts, listeners=["ada", "bob"]) == [(Damage.EFFECT_MISSING, event_id)]
+    assert found(day, replace(facts, deliveries=None), listeners=["bob"]) == [], "nobody received"
+    assert found(day, day.facts(), listeners=["ada", "bob"]) == []
 
 
 def test_nobody_listened_and_events_were_purged() -> None:
@@ -113,6 +129,55 @@ def test_an_order_that_was_acknowledged_is_known_everywhere() -> None:
     assert found(day) == [(Damage.MISORDERED, day.placed), (Damage.MISORDERED, day.paid)]
 
 
+@pytest.mark.parametrize(("kind", "status"), [(Kind.READ, "created"), (Kind.PAY, "paid")])
+def test_an_answer_is_about_the_order_that_was_asked_about(kind: Kind, status: str) -> None:
+    day = Day()
+    subject = day.placed if kind is Kind.READ else day.paid
+    attempt = day.history.invoke(kind, order_id=subject, key=None if kind is Kind.READ else "a")
+    day.history.ok(attempt, day.gone, status)
+    assert found(day) == [(Damage.WRONG, subject)]
+
+
+def retried(day: Day, problem: str, after: float, *, known: bool) -> str:
+    """The first request was lost on its way back, the second refused; `known`: what became of each is on record."""
+    order = day.purchase("again", "zoe", answer="open")
+    day.now += after
+    if known:
+        attempt = day.history.invoke(Kind.PURCHASE, key="again", customer="zoe", sale="s")
+        day.history.refused(attempt, problem)
+    else:
+        day.history.unknown(day.history.entries[-1].attempt, "again", problem=problem, asked=day.now)
+    return order
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("problem", ["sold-out", "limit-reached", "sale-closed"])
+def test_who_has_bought_is_never_told_no(problem: str, known: bool) -> None:
+    day = Day()
+    order = retried(day, problem, 3.0, known=known)
+    assert found(day) == [(Damage.MISORDERED, order)]
+    assert found(day, without(undone(day.facts(), f"{order}:1"), order))[0][0] != Damage.MISORDERED
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_while_it_is_being_stored_it_may_be_refused_elsewhere(known: bool) -> None:
+    day = Day()
+    retried(day, "sold-out", 0.1, known=known)
+    assert found(day) == []
+    day = Day()
+    retried(day, "idempotency-key-reused", 3.0, known=known)
+    assert found(day) == [], "it was asked for with another content"
+
+
+def test_an_order_is_known_as_soon_as_it_stands_in_line() -> None:
+    """Its row and its event come later."""
+    day = Day()
+    order = retried(day, "sold-out", 3.0, known=True)
+    facts = with_event(day.facts(), f"{order}:1", stored_at=day.now + 60.0)
+    assert found(day, facts) == [(Damage.MISORDERED, order)]
+    assert found(day, replace(facts, line=())) == []
+
+
 def test_what_was_told_can_become_what_is() -> None:
     day = Day()
     day.history.ok(day.history.invoke(Kind.READ, order_id=day.placed), day.placed, "started")
@@ -132,24 +197,3 @@ def test_a_transition_that_was_refused_does_not_happen() -> None:
     assert found(day, facts) == [], "it may have happened"
     day.history.refused(attempt, "illegal-transition")
     assert found(day, facts) == [(Damage.EXTRA, day.placed)]
-
-
-def test_payment_and_expiry_have_one_winner_who_is_told_so() -> None:
-    day = Day()
-    day.history.ok(day.history.invoke(Kind.PAY, order_id=day.late, key="z"), day.late, "paid")
-    assert (Damage.TWO_WINNERS, day.late) in found(day)
-    day = Day()
-    day.history.ok(day.history.invoke(Kind.PAY, order_id=day.paid, key="b"), day.paid, "paid")
-    assert found(day) == [(Damage.TWO_WINNERS, day.paid)]
-
-
-def test_a_payment_that_nobody_knows_of_happens_once_at_most() -> None:
-    day = Day()
-    attempt = day.history.invoke(Kind.PAY, order_id=day.silent, key="k")
-    day.history.unknown(attempt, "timeout")
-    assert found(day) == []
-    once = (Payment("p", "payment", day.silent, 1), Payment("p", "refund", day.silent, 1))
-    facts = replace(day.facts(), payments=(*day.facts().payments, *once))
-    assert found(day, facts) == []
-    twice = (Payment("q", "payment", day.silent, 1), Payment("q", "refund", day.silent, 1))
-    assert found(day, replace(facts, payments=(*facts.payments, *twice))) == [(Damage.EXTRA, day.silent)]

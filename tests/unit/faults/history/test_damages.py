@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from faults.history.check import Damage, check
 from faults.history.facts import Delivery, Event, Facts, Review
+from faults.history.payments import payment_id
 from faults.history.planted import (
     Day,
     cut,
@@ -15,6 +16,7 @@ from faults.history.planted import (
     drop_payment,
     moved,
     put,
+    retold,
     row,
     sale,
     stray,
@@ -42,12 +44,12 @@ DAMAGES: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[[Day], 
     ),
     "an event": (lambda day, facts: cut(facts, f"{day.late}:1"), Damage.LOST, lambda day: day.late),
     "the payment that won": (
-        lambda day, facts: drop_payment(facts, f"p-{day.paid}-a", "payment"),
+        lambda day, facts: drop_payment(facts, payment_id("t", day.paid, "a"), "payment"),
         Damage.LOST,
         lambda day: day.paid,
     ),
     "a payment that lost, with its refund": (
-        lambda day, facts: drop_payment(facts, f"p-{day.late}-a", "payment", "refund"),
+        lambda day, facts: drop_payment(facts, payment_id("t", day.late, "a"), "payment", "refund"),
         Damage.LOST,
         lambda day: day.late,
     ),
@@ -65,7 +67,7 @@ DAMAGES: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[[Day], 
     ),
     "the unit of an order": (
         lambda day, facts: sale(
-            row(facts, day.silent, quantity=2), available=0, reserved=2, per_customer_limit=3
+            row(facts, day.silent, quantity=2, amount_cents=200), available=0, reserved=2, per_customer_limit=3
         ),
         Damage.DUPLICATED,
         lambda day: day.silent,
@@ -73,7 +75,7 @@ DAMAGES: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[[Day], 
     "a payment": (
         lambda day, facts: replace(facts, payments=(*facts.payments, facts.payments[0])),
         Damage.DUPLICATED,
-        lambda day: f"p-{day.paid}-a",
+        lambda day: payment_id("t", day.paid, "a"),
     ),
     "an effect": (
         lambda day, facts: replace(facts, effects={**facts.effects, f"{day.late}:1": ("audit", *EFFECTS)}),
@@ -106,7 +108,7 @@ DAMAGES: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[[Day], 
         lambda day, facts: sale(
             put(
                 facts,
-                stray(day.refused, sale_id="s", customer_id="dan", status="pending_payment"),
+                stray(day.refused, sale_id="s", customer_id="dan", status="pending_payment", amount_cents=100),
                 "pending_payment",
             ),
             available=0,
@@ -116,7 +118,7 @@ DAMAGES: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[[Day], 
         lambda day: day.refused,
     ),
     "an order for somebody else": (
-        lambda day, facts: row(facts, day.placed, customer_id="x"),
+        lambda day, facts: retold(row(facts, day.placed, customer_id="x"), day.placed, user="x"),
         Damage.EXTRA,
         lambda day: day.placed,
     ),
@@ -136,7 +138,7 @@ DAMAGES: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[[Day], 
         lambda day, facts: replace(
             facts,
             payments=(
-                *facts.payments, Payment("p", "payment", day.silent, 1), Payment("p", "refund", day.silent, 1)
+                *facts.payments, Payment("p", "payment", day.silent, 100), Payment("p", "refund", day.silent, 100)
             ),
         ),
         Damage.EXTRA,
@@ -228,22 +230,22 @@ DAMAGES: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[[Day], 
         lambda day: "",
     ),
     "paid, and expired": (
-        lambda day, facts: drop_payment(facts, f"p-{day.late}-a", "refund"),
+        lambda day, facts: drop_payment(facts, payment_id("t", day.late, "a"), "refund"),
         Damage.TWO_WINNERS,
         lambda day: day.late,
     ),
     "paid, and cancelled": (
-        lambda day, facts: drop_payment(facts, f"p-{day.gone}-None", "refund"),
+        lambda day, facts: drop_payment(facts, payment_id("t", day.gone, None), "refund"),
         Damage.TWO_WINNERS,
         lambda day: day.gone,
     ),
     "paid twice": (
-        lambda day, facts: drop_payment(facts, f"p-{day.paid}-b", "refund"),
+        lambda day, facts: drop_payment(facts, payment_id("t", day.paid, "b"), "refund"),
         Damage.TWO_WINNERS,
         lambda day: day.paid,
     ),
     "paid after the deadline": (
-        lambda day, facts: row(facts, day.paid, paid_at=5_000.0),
+        lambda day, facts: row(facts, day.paid, expires_at=1_000.0),
         Damage.TWO_WINNERS,
         lambda day: day.paid,
     ),
@@ -265,6 +267,40 @@ DAMAGES: dict[str, tuple[Callable[[Day, Facts], Facts], Damage, Callable[[Day], 
         lambda day, facts: replace(facts, line=(*facts.line, replace(facts.line[0], seq=99))),
         Damage.DUPLICATED,
         lambda day: day.paid,
+    ),
+    "a webhook with the content of another": (
+        lambda day, facts: deliveries(
+            facts, lambda one: replace(one, subject=day.paid) if one.delivery_id == f"w-{day.late}:2" else one
+        ),
+        Damage.WRONG,
+        lambda day: f"{day.late}:2",
+    ),
+    "a webhook to somebody else": (
+        lambda day, facts: deliveries(
+            facts, lambda one: replace(one, user="ada") if one.delivery_id == f"w-{day.late}:2" else one
+        ),
+        Damage.WRONG,
+        lambda day: f"{day.late}:2",
+    ),
+    "a webhook that comes again with another content": (
+        lambda day, facts: replace(
+            facts,
+            deliveries=(
+                *(facts.deliveries or ()), replace((facts.deliveries or ())[0], kind="order.cancelled")
+            ),
+        ),
+        Damage.WRONG,
+        lambda day: f"{day.paid}:1",
+    ),
+    "a notification to somebody else": (
+        lambda day, facts: retold(facts, day.placed, user="x"),
+        Damage.WRONG,
+        lambda day: f"{day.placed}:1",
+    ),
+    "a notification of something else": (
+        lambda day, facts: retold(facts, day.placed, kind="order.paid"),
+        Damage.WRONG,
+        lambda day: f"{day.placed}:1",
     ),
     "no webhook": (
         lambda day, facts: deliveries(

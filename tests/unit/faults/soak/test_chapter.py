@@ -57,7 +57,7 @@ def test_endings_and_orders_that_somebody_was_told_of() -> None:
 
 
 def test_a_closed_chapter_is_in_its_files_and_not_in_the_memory(tmp_path: Path) -> None:
-    chapter = Chapter(3, day(), sales=["s"], kept_trying=["s"])
+    chapter = Chapter(3, day(), sales=["s"], kept_trying=["s"], listeners=["c-s0003-a"], stocks={"s": 3})
     entries = chapter.history.entries
     assert chapter.close(tmp_path) == {"ok": 2, "refused": 1, "unknown": 1, "accepted": 1}
     assert not chapter.history.entries
@@ -66,4 +66,4 @@ def test_a_closed_chapter_is_in_its_files_and_not_in_the_memory(tmp_path: Path) 
     webhook = Delivery("d", "order.paid", "c-s0003-a", "order-a", 1.0)
     chapter.settle(tmp_path, (webhook,))
     written = msgspec.json.decode((tmp_path / "s0003" / "closing.json").read_bytes(), type=Closing)
-    assert written == Closing(("s",), ("s",), (webhook,))
+    assert written == Closing(("s",), ("s",), (webhook,), ("c-s0003-a",), {"s": 3})

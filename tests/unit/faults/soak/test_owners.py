@@ -13,6 +13,7 @@ from peakclip.messages import order_id
 
 PAY = Wish(Kind.PAY, "c-s0001-1", "o-pay-0", "o")
 TAKEN = b'{"type":"urn:peakclip:problem:x/illegal-transition","refunded":true}'
+LATE = b'{"type":"urn:peakclip:problem:x/illegal-transition"}'
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def ended(
     owners: Owners, wish: Wish, given: Answer | None, *, asked_again: bool = False
 ) -> tuple[bool, Entry]:
     attempt = owners.history.invoke(wish.kind, order_id=wish.named, key=wish.key)
-    granted = owners._record(wish, attempt, given, asked_again=asked_again)
+    granted = owners._record(wish, attempt, given, asked_again=asked_again, asked=7.0, began=8.0)
     return granted, owners.history.entries[-1]
 
 
@@ -44,14 +45,25 @@ def test_a_yes_is_a_yes_however_often_it_was_asked_for(owners: Owners) -> None:
 
 
 def test_a_no_is_definite_only_if_it_was_asked_for_once(owners: Owners) -> None:
-    granted, end = ended(owners, PAY, answer(409, TAKEN))
+    cancel = Wish(Kind.CANCEL, "c-s0001-1", "o-cancel-0", "o")
+    granted, end = ended(owners, cancel, answer(409, LATE))
     assert not granted
     assert isinstance(end, Refused)
-    assert end.refunded
-    granted, end = ended(owners, PAY, answer(409, TAKEN), asked_again=True)
+    granted, end = ended(owners, cancel, answer(409, LATE), asked_again=True)
     assert not granted
     assert isinstance(end, Unknown)
+    assert (end.problem, end.asked, end.at) == ("illegal-transition", 7.0, 9.0), "what was said is kept"
     assert not owners.wrong, "somebody else was first"
+
+
+def test_a_payment_that_has_lost_stays_lost(owners: Owners) -> None:
+    for asked_again in (False, True):
+        granted, end = ended(owners, PAY, answer(409, TAKEN), asked_again=asked_again)
+        assert not granted
+        assert isinstance(end, Refused)
+        assert end.refunded
+    _, end = ended(owners, PAY, answer(409, LATE), asked_again=True)
+    assert isinstance(end, Unknown), "it stood in line: the request before may still be on its way"
 
 
 def test_what_breaks_the_contract_is_noted(owners: Owners) -> None:
