@@ -23,7 +23,7 @@ import msgspec
 import structlog
 from faults.history.check import check
 from faults.history.facts import Facts, Notification
-from faults.history.fetch import NOTIFICATIONS
+from faults.history.fetch import NOTIFICATIONS, PRICES
 from faults.history.record import History
 from faults.soak import spool
 from faults.soak.chapter import Closing
@@ -83,6 +83,7 @@ async def facts_of(data: Data, folder: Path, chapter: str) -> Facts:
         effects = await connection.fetch(_EFFECTS, *whose)
         payments = await connection.fetch(_PAYMENTS, *whose)
         notifications = await connection.fetch(NOTIFICATIONS.replace("order by", _TOLD), *whose)
+        prices = {row["sale_id"]: row["price_cents"] for row in await connection.fetch(PRICES)}
         letters = await connection.fetch(store.query("audit_dead_letters"))
         dropped = await connection.fetch(store.query("audit_dropped"))
     return Facts(
@@ -96,6 +97,7 @@ async def facts_of(data: Data, folder: Path, chapter: str) -> Facts:
         effects={row["event_id"]: tuple(row["effects"]) for row in effects},
         notifications=tuple([Notification(*row) for row in notifications]),
         deliveries=closing.deliveries,
+        prices=prices,
         dead_letters=tuple([letter_of(row) for row in letters]),
         dropped=tuple([dropped_of(row) for row in dropped]),
     )
@@ -110,7 +112,9 @@ async def judge(data: Data, folder: Path, chapter: str) -> Verdict:
     facts = await facts_of(data, folder, chapter)
     history = History.read(folder / chapter / "history.jsonl")
     closing = msgspec.json.decode((folder / chapter / "closing.json").read_bytes(), type=Closing)
-    found = check(history, facts, kept_trying=closing.kept_trying)
+    found = check(
+        history, facts, kept_trying=closing.kept_trying, listeners=closing.listeners, stocks=closing.stocks
+    )
     by_status = Counter("expired" if row.reason == "expired" else row.status for row in facts.orders)
     return Verdict(
         chapter, list(found[:_MOST_SHOWN]), len(found), dict(by_status), len(history.entries), len(facts.events),
