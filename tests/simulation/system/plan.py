@@ -11,6 +11,7 @@ PLANS: Final = (
     ("never", 4), ("at once", 6), ("at the deadline", 3), ("twice", 2), ("pay and cancel", 2), ("cancel", 2),
     ("cancel, then pay", 2),
 )  # fmt: skip
+LEAST_SAFETY_SECONDS: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,10 @@ def draw(seed: int, mode: Mode | None = None, planted: frozenset[str] = frozense
     chance = random.Random(seed)
     mode = mode or ("safety" if seed % 3 == 0 else "liveness")
     seconds = chance.choice((1.0, 2.0, 4.0, 8.0))
+    if (
+        mode == "safety"
+    ):  # it is judged then and there: the first orders have their rows after one second or two
+        seconds = max(seconds, LEAST_SAFETY_SECONDS)
     sales = tuple(
         Sale(f"sale-{n}", chance.randrange(1, 9), chance.randrange(1, 4), chance.choice((1, 2, 3, 9)))
         for n in range(chance.choice((1, 1, 2)))
