@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 Mode = Literal["safety", "liveness"]
@@ -115,8 +115,11 @@ def draw(seed: int, mode: Mode | None = None, planted: frozenset[str] = frozense
     )
     hosts += ["effects-0"] if effects else []
     hosts += ["operator"] if operator else []
+    buyers = _buyers(chance, sales, seconds)
+    if mode == "safety":  # of a sale with a limit of one all of them might want two
+        buyers = (replace(buyers[0], quantity=1), *buyers[1:])
     return Plan(
-        seed, mode, seconds, sales, _buyers(chance, sales, seconds), chance.choice((20.0, 100.0, 500.0)), apis,
+        seed, mode, seconds, sales, buyers, chance.choice((20.0, 100.0, 500.0)), apis,
         workers, effects, operator, chance.choice((0.0, 0.5, 1.0)), _weather(chance, seconds),
         _faults(chance, hosts, seconds), chance.choice((0.0, 0.0, 0.3)), chance.choice((0.0, 0.0, 0.002)),
         tuple(chance.random() * seconds for _ in range(chance.choice((0, 0, 0, 1, 2)))),

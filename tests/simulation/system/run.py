@@ -13,7 +13,7 @@ from unittest import mock
 import structlog
 from faults.history.finding import Damage
 from simulation.system import programs
-from simulation.system.facts import COUNTER_OFF, unrest
+from simulation.system.facts import COUNTER_OFF, rows, unrest
 from simulation.system.judges import Found, at_every_moment, at_rest
 from simulation.system.plan import Mode, Plan, draw
 from simulation.system.planted import planted
@@ -24,6 +24,7 @@ from peakclip_worker import relay_main
 
 LONGEST_SECONDS: Final = 180.0  # until all is at rest after the last fault
 _OPENING_SECONDS: Final = 10.0
+_FIRST_ORDER_SECONDS: Final = 20.0  # beyond the time that was drawn
 _LOOK_SECONDS: Final = 1.0
 
 
@@ -96,6 +97,9 @@ def _run(world: World) -> Outcome:
     rested: float | None = None
     found: list[Found] = []
     if plan.mode == "safety":
+        latest = kernel.now + _FIRST_ORDER_SECONDS
+        while not rows(world, "orders") and kernel.now < latest:  # else there is nothing to judge
+            kernel.run(kernel.now + _LOOK_SECONDS / 4)
         world.customers.over = True
         found += at_every_moment(world)
     else:
