@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 from faults.history import facts as history
-from faults.history.fetch import event_of
+from faults.history.fetch import event_of, is_first_attempt, queued_of
 from faults.history.record import Kind, operations
 from simulation.servers.consumer import Consumer
 from simulation.servers.words import Stored
@@ -32,11 +32,13 @@ from peakclip.audit.facts import (
 )
 from peakclip.audit.fetch import _event, _Frames, _message_id, _queued
 from peakclip.limiter.pace import Pace
+from peakclip.messages import decode_frame
 
 _CONSUMERS: Final = (
     (topology.INTAKE, topology.RELAY), (topology.SECKILL, topology.ORDERS_POOL),
     (topology.EXPIRY, topology.REAPER_POOL), (topology.TIMERS, topology.RELAY), (topology.STOCK, "reconciler"),
 )  # fmt: skip
+COUNTER_OFF: Final = "a counter is not what is available"
 _pace: Final = msgspec.json.Decoder(Pace).decode
 
 
@@ -77,7 +79,7 @@ def unrest(world: World) -> list[str]:
     """Why the system is not at rest, as `peakclip.audit.rest` sees it."""
     now = world.wire.now()
     matching = counters(world) == {row["sale_id"]: row["available"] for row in rows(world, "sales")}
-    found = [] if matching else ["a counter is not what is available"]
+    found = [] if matching else [COUNTER_OFF]
     for stream, name in _CONSUMERS:
         left = _under_way(consumer(world, stream, name))
         if left and not (stream == topology.STOCK and matching):
@@ -99,6 +101,16 @@ def unrest(world: World) -> list[str]:
         found.append(f"{world.customers.under_way} customers have not finished")
     if len(world.poisoned) < len(world.plan.poison):
         found.append("not everything that cannot be worked on has come")
+    return found
+
+
+def accepted_at(world: World) -> dict[str, float]:
+    """When each order was on disk for the first time, by the clock that stamps the customers' history, too."""
+    found: dict[str, float] = {}
+    for message in stored(world, topology.INTAKE):
+        if message.headers.get(topology.FRAME_ORDERS_HEADER) != "0":  # else it is a fence
+            for order in decode_frame(message.payload):
+                found.setdefault(order.order_id, message.at)
     return found
 
 
@@ -197,6 +209,11 @@ def _movements(world: World) -> Iterable[Movement]:
         yield Movement(one.headers.get("Nats-Msg-Id", ""), one.subject.partition(".")[2], units)
 
 
+def _is_of_a_frame(message: Stored) -> bool:
+    """What nobody can work on was put into the line by a stranger, and came out of no frame."""
+    return is_first_attempt(message) and topology.FRAME_HEADER in message.headers
+
+
 def told(world: World) -> history.Facts:
     """For the checker of histories."""
     again = topology.retry_subject(topology.EFFECTS_POOL)
@@ -208,6 +225,7 @@ def told(world: World) -> history.Facts:
         sales=_sales(world),
         counters=counters(world),
         payments=_payments(world),
+        line=tuple(queued_of(one) for one in stored(world, topology.SECKILL) if _is_of_a_frame(one)),
         events=tuple(events),
         effects=_effects(world),
         notifications=tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 Mode = Literal["safety", "liveness"]
@@ -11,6 +11,7 @@ PLANS: Final = (
     ("never", 4), ("at once", 6), ("at the deadline", 3), ("twice", 2), ("pay and cancel", 2), ("cancel", 2),
     ("cancel, then pay", 2),
 )  # fmt: skip
+LEAST_SAFETY_SECONDS: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,10 @@ def draw(seed: int, mode: Mode | None = None, planted: frozenset[str] = frozense
     chance = random.Random(seed)
     mode = mode or ("safety" if seed % 3 == 0 else "liveness")
     seconds = chance.choice((1.0, 2.0, 4.0, 8.0))
+    if (
+        mode == "safety"
+    ):  # it is judged then and there: the first orders have their rows after one second or two
+        seconds = max(seconds, LEAST_SAFETY_SECONDS)
     sales = tuple(
         Sale(f"sale-{n}", chance.randrange(1, 9), chance.randrange(1, 4), chance.choice((1, 2, 3, 9)))
         for n in range(chance.choice((1, 1, 2)))
@@ -110,8 +115,11 @@ def draw(seed: int, mode: Mode | None = None, planted: frozenset[str] = frozense
     )
     hosts += ["effects-0"] if effects else []
     hosts += ["operator"] if operator else []
+    buyers = _buyers(chance, sales, seconds)
+    if mode == "safety":  # of a sale with a limit of one all of them might want two
+        buyers = (replace(buyers[0], quantity=1), *buyers[1:])
     return Plan(
-        seed, mode, seconds, sales, _buyers(chance, sales, seconds), chance.choice((20.0, 100.0, 500.0)), apis,
+        seed, mode, seconds, sales, buyers, chance.choice((20.0, 100.0, 500.0)), apis,
         workers, effects, operator, chance.choice((0.0, 0.5, 1.0)), _weather(chance, seconds),
         _faults(chance, hosts, seconds), chance.choice((0.0, 0.0, 0.3)), chance.choice((0.0, 0.0, 0.002)),
         tuple(chance.random() * seconds for _ in range(chance.choice((0, 0, 0, 1, 2)))),

@@ -2,62 +2,71 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from unittest import mock
 
+from faults.history.finding import Damage
 from simulation.database.statements import NAMED
 from simulation.database.store import Row, Steps, Transaction
 
-from peakclip import topology
-from peakclip.ingest import Intake
-from peakclip.jetstream import InMessage, JetStream
+from peakclip import ingest, topology
+from peakclip.ingest import Intake, SoldOutError
+from peakclip.jetstream import InMessage, JetStream, OutMessage
 from peakclip.store import query
 from peakclip_api.accept import Acceptor
-from peakclip_worker import batch
+from peakclip_api.refusals import Refusals
+from peakclip_worker import batch, relay
 from peakclip_worker.batch import BatchPool
 from peakclip_worker.consumer import Drain
 from peakclip_worker.outbox import Outbox
 from peakclip_worker.reconciler import Reconciler
 
-Planter = Callable[[contextlib.ExitStack], None]
-BUGS: Final[dict[str, Planter]] = {}
+
+class Bug(NamedTuple):
+    plant: Callable[[contextlib.ExitStack], None]
+    damage: Damage  # what it does, and so what it has to be found as
+
+
+BUGS: Final[dict[str, Bug]] = {}
+_Make = Callable[[Any], Any]
 
 
 @contextlib.contextmanager
 def planted(names: frozenset[str]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name in sorted(names):
-            BUGS[name](stack)
+            BUGS[name].plant(stack)
         yield
 
 
-def _in_place_of(owner: Any, name: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+def _in_place_of(owner: Any, name: str, damage: Damage) -> Callable[[_Make], _Make]:
     """The function makes what comes in the place of what it is given."""
 
-    def taken(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def taken(make: _Make) -> _Make:
         def plant(stack: contextlib.ExitStack) -> None:
             stack.enter_context(mock.patch.object(owner, name, make(getattr(owner, name))))
 
-        BUGS[make.__name__.replace("_", "-")] = plant
+        BUGS[make.__name__.replace("_", "-")] = Bug(plant, damage)
         return make
 
     return taken
 
 
-def _statement(name: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
-    def taken(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _statement(name: str, damage: Damage) -> Callable[[_Make], _Make]:
+    def taken(make: _Make) -> _Make:
         def plant(stack: contextlib.ExitStack) -> None:
             stack.enter_context(mock.patch.dict(NAMED, {name: make(NAMED[name])}))
 
-        BUGS[make.__name__.replace("_", "-")] = plant
+        BUGS[make.__name__.replace("_", "-")] = Bug(plant, damage)
         return make
 
     return taken
 
 
-@_in_place_of(BatchPool, "process")
+@_in_place_of(BatchPool, "process", Damage.LOST)
 def ack_before_commit(original: Any) -> Any:
     async def process(self: Any, batch: Sequence[InMessage], started_at: float) -> Any:
         await Drain._acknowledge(batch)
@@ -66,7 +75,7 @@ def ack_before_commit(original: Any) -> Any:
     return process
 
 
-@_in_place_of(BatchPool, "_bury")
+@_in_place_of(BatchPool, "_bury", Damage.LOST)
 def acknowledged_before_its_dead_letter(original: Any) -> Any:
     async def bury(self: Any, message: InMessage, cause: str, attempts: int) -> None:
         await Drain._acknowledge([message])
@@ -75,7 +84,7 @@ def acknowledged_before_its_dead_letter(original: Any) -> Any:
     return bury
 
 
-@_in_place_of(batch, "schedule_name")
+@_in_place_of(batch, "schedule_name", Damage.LOST)
 def one_schedule_for_all_attempts(_original: Any) -> Any:
     """What waits for its third attempt is replaced by its second, which comes again and is known already."""
 
@@ -85,9 +94,9 @@ def one_schedule_for_all_attempts(_original: Any) -> Any:
     return schedule_name
 
 
-@_in_place_of(JetStream, "publish")
+@_in_place_of(JetStream, "publish", Damage.OVERSOLD)
 def no_message_ids(original: Any) -> Any:
-    """Nothing that is published again is known again."""
+    """What is owed and published again is not known again: first of all units that are put on offer twice."""
 
     async def publish(self: Any, *args: Any, message_id: str | None = None, **more: Any) -> Any:
         return await original(self, *args, **more)
@@ -95,7 +104,19 @@ def no_message_ids(original: Any) -> Any:
     return publish
 
 
-@_in_place_of(Outbox, "_publish_some")
+@_in_place_of(relay, "_out", Damage.DUPLICATED)
+def no_message_ids_in_the_relay(original: Any) -> Any:
+    """An order of a frame that is taken apart again stands in the line again."""
+
+    def out(*args: Any) -> OutMessage:
+        message: OutMessage = original(*args)
+        headers = {name: value for name, value in message.headers.items() if name != "Nats-Msg-Id"}
+        return OutMessage(message.subject, message.payload, headers)
+
+    return out
+
+
+@_in_place_of(Outbox, "_publish_some", Damage.LOST)
 def outbox_emptied_first(original: Any) -> Any:
     """What is owed is struck out before it is published."""
 
@@ -111,7 +132,7 @@ def outbox_emptied_first(original: Any) -> Any:
     return publish_some
 
 
-@_in_place_of(Outbox, "_publish")
+@_in_place_of(Outbox, "_publish", Damage.UNDERSOLD)
 def outbox_left_out(original: Any) -> Any:
     """Stock that comes back is never put on offer again."""
 
@@ -121,7 +142,7 @@ def outbox_left_out(original: Any) -> Any:
     return publish
 
 
-@_in_place_of(Reconciler, "_correct")
+@_in_place_of(Reconciler, "_correct", Damage.UNDERSOLD)
 def units_not_returned(original: Any) -> Any:
     """What a process that died had taken stays taken."""
 
@@ -131,7 +152,7 @@ def units_not_returned(original: Any) -> Any:
     return correct
 
 
-@_in_place_of(Reconciler, "_units_in_frame")
+@_in_place_of(Reconciler, "_units_in_frame", Damage.OVERSOLD)
 def no_fence(original: Any) -> Any:
     """A frame that is not there yet is taken for one that never comes."""
 
@@ -143,7 +164,7 @@ def no_fence(original: Any) -> Any:
     return units_in_frame
 
 
-@_in_place_of(Intake, "_store")
+@_in_place_of(Intake, "_store", Damage.OVERSOLD)
 def unknown_is_no(original: Any) -> Any:
     """Units go back at once when nobody knows whether their frame was stored."""
 
@@ -157,7 +178,17 @@ def unknown_is_no(original: Any) -> Any:
     return store
 
 
-@_in_place_of(Acceptor, "_settle_repeat")
+@_in_place_of(ingest, "grant", Damage.OVERSOLD)
+def admitted_beyond_the_stock(_original: Any) -> Any:
+    """Whoever comes is accepted, and the database rejects those for whom there is nothing."""
+
+    def grant(quantities: Sequence[int], _units: int) -> list[bool]:
+        return [True for _ in quantities]
+
+    return grant
+
+
+@_in_place_of(Acceptor, "_settle_repeat", Damage.DUPLICATED)
 def no_wait_for_the_same(original: Any) -> Any:
     """The same order, asked for twice at the same time, is stored twice."""
 
@@ -167,7 +198,23 @@ def no_wait_for_the_same(original: Any) -> Any:
     return settle_repeat
 
 
-@_statement("pay_order")
+def _sold_out_without_a_look(stack: contextlib.ExitStack) -> None:
+    """Who has bought at another process, or at one that has died, is told that it is sold out."""
+
+    def confirm(_self: Any, ended: Callable[[Any], None]) -> None:
+        asyncio.get_running_loop().call_soon(ended, SoldOutError())
+
+    async def accepted_elsewhere(_self: Any, _order_id: str, refusal: Exception) -> Any:
+        raise refusal
+
+    stack.enter_context(mock.patch.object(Refusals, "confirm", confirm))
+    stack.enter_context(mock.patch.object(Acceptor, "_accepted_elsewhere", accepted_elsewhere))
+
+
+BUGS["sold-out-without-a-look"] = Bug(_sold_out_without_a_look, Damage.MISORDERED)
+
+
+@_statement("pay_order", Damage.TWO_WINNERS)
 def paid_without_a_lock(original: Any) -> Any:
     """The order is judged as it was before anybody was waited for."""
 
@@ -182,7 +229,7 @@ def paid_without_a_lock(original: Any) -> Any:
     return pay_order
 
 
-@_statement("drain_seckill")
+@_statement("drain_seckill", Damage.LIMIT)
 def limit_by_the_line_alone(original: Any) -> Any:
     """The database does not look at what a customer has bought."""
 
@@ -193,7 +240,7 @@ def limit_by_the_line_alone(original: Any) -> Any:
     return drain_seckill
 
 
-@_statement("transition_order")
+@_statement("transition_order", Damage.UNDERSOLD)
 def cancelled_without_stock(original: Any) -> Any:
     """A cancelled order's units are on offer in the row, and nowhere else."""
 

@@ -11,21 +11,20 @@ from typing import Final
 from unittest import mock
 
 import structlog
-from faults.history import sequence, stock, transitions
-from faults.history.check import check
-from faults.history.finding import Case
+from faults.history.finding import Damage
 from simulation.system import programs
-from simulation.system.facts import audited, rows, told, unrest
+from simulation.system.facts import COUNTER_OFF, rows, unrest
+from simulation.system.judges import Found, at_every_moment, at_rest
 from simulation.system.plan import Mode, Plan, draw
 from simulation.system.planted import planted
 from simulation.system.world import World
 
-from peakclip.audit.checks import judge
 from peakclip_worker import main as worker_main
 from peakclip_worker import relay_main
 
 LONGEST_SECONDS: Final = 180.0  # until all is at rest after the last fault
 _OPENING_SECONDS: Final = 10.0
+_FIRST_ORDER_SECONDS: Final = 20.0  # beyond the time that was drawn
 _LOOK_SECONDS: Final = 1.0
 
 
@@ -39,6 +38,7 @@ class Outcome:
     rested_after: float | None  # seconds after the last fault; None: it did not, or nobody waited
     orders: int
     faults: int
+    damages: frozenset[Damage] = frozenset()
     lines: tuple[str, ...] = ()
 
     @property
@@ -95,52 +95,29 @@ def _run(world: World) -> Outcome:
         kernel.run(kernel.now + 0.1)
     kernel.run(kernel.now + plan.seconds)
     rested: float | None = None
-    findings: list[str] = []
+    found: list[Found] = []
     if plan.mode == "safety":
+        latest = kernel.now + _FIRST_ORDER_SECONDS
+        while not rows(world, "orders") and kernel.now < latest:  # else there is nothing to judge
+            kernel.run(kernel.now + _LOOK_SECONDS / 4)
         world.customers.over = True
-        findings += _now(world)
+        found += at_every_moment(world)
     else:
         world.heal()
         healed = kernel.now
         while (left := unrest(world)) and kernel.now < healed + LONGEST_SECONDS:
             kernel.run(kernel.now + _LOOK_SECONDS)
         rested = None if left else kernel.now - healed
-        findings += [f"not at rest after {LONGEST_SECONDS:g} s: {one}" for one in left]
-        findings += _at_rest(world) if not left else _now(world)
-    findings += [f"a process ended: {one}" for one in world.scene.died]
-    findings += [f"nobody caught: {one}" for one in kernel.failures]
-    findings += [f"an answer that nobody may get: {one}" for one in world.customers.defects]
+        found += [Found(f"not at rest after {LONGEST_SECONDS:g} s: {one}") for one in left]
+        # With nothing under way a counter stays as it is: everything may be judged, it first of all.
+        found += at_every_moment(world) if set(left) - {COUNTER_OFF} else at_rest(world)
+    found += [Found(f"a process ended: {one}") for one in world.scene.died]
+    found += [Found(f"nobody caught: {one}") for one in kernel.failures]
+    found += [Found(f"an answer that nobody may get: {one}") for one in world.customers.defects]
     if world.wire.server.deadlocks:
-        findings.append(f"deadlocks: {world.wire.server.deadlocks}")
+        found.append(Found(f"deadlocks: {world.wire.server.deadlocks}"))
     return Outcome(
-        plan, tuple(findings), world.trace.number, world.trace.count, kernel.now, rested,
-        len(world.wire.server.store.tables["orders"]), len(plan.faults), tuple(world.trace.lines or ()),
+        plan, tuple(one.words for one in found), world.trace.number, world.trace.count, kernel.now, rested,
+        len(world.wire.server.store.tables["orders"]), len(plan.faults),
+        frozenset(one.damage for one in found if one.damage is not None), tuple(world.trace.lines or ()),
     )  # fmt: skip
-
-
-def _audit(world: World, *, at_rest: bool) -> list[str]:
-    result = judge(audited(world, at_rest=at_rest))
-    return [f"audit: {one.message}: {list(one.rows)}" for one in result.violations]
-
-
-def _now(world: World) -> list[str]:
-    """What must hold at every moment."""
-    case = Case.of(world.customers.history, told(world))
-    overtaking = bool(world.plan.faults)  # what a relay that died has in hand or on its way may come later
-    found = [
-        *stock.limits(case), *stock.rate(case), *transitions.transitions(case), *transitions.payments(case),
-        *sequence.events(case, overtaking=overtaking), *sequence.answers(case), *sequence.told(case),
-        *sequence.expiries(case),
-    ]  # fmt: skip
-    return [f"{one.damage}: {one.subjects}: {one.evidence}" for one in found] + _audit(world, at_rest=False)
-
-
-def _at_rest(world: World) -> list[str]:
-    found = check(world.customers.history, told(world))
-    letters = {row["message_id"] for row in rows(world, "dead_letters")}
-    lost = [f"neither done nor a dead letter: {one}" for one in world.poisoned if one not in letters]
-    return (
-        lost
-        + [f"{one.damage}: {one.subjects}: {one.evidence}" for one in found]
-        + _audit(world, at_rest=True)
-    )

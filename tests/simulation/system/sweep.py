@@ -44,6 +44,7 @@ class Sums:
     def add(self, outcome: Outcome) -> None:
         one = {"runs": 1, outcome.plan.mode: 1, "steps": outcome.happened, "orders": outcome.orders}
         self.counts.update({**one, "faults": outcome.faults, "broken": int(bool(outcome.findings))})
+        self.counts["empty"] += int(outcome.plan.mode == "safety" and not outcome.orders)
         self.virtual_seconds += outcome.virtual_seconds
         self.slowest = max(self.slowest, outcome.rested_after or 0.0)
 
@@ -51,7 +52,8 @@ class Sums:
     def words(self) -> str:
         took, n = time.monotonic() - self.began, self.counts
         return (
-            f"{n['runs']:,} runs ({n['safety']:,} safety, {n['liveness']:,} liveness), {n['orders']:,} orders, "
+            f"{n['runs']:,} runs ({n['safety']:,} safety, {n['empty'] / max(1, n['safety']):.0%} of them without an "
+            f"order's row; {n['liveness']:,} liveness), {n['orders']:,} orders, "
             f"{n['faults']:,} faults, {n['steps']:,} steps: {n['broken']} broken. "
             f"{took:.1f} s, {n['runs'] / took:.1f} runs/s, {self.virtual_seconds / took:,.0f} times real time; "
             f"at rest within {self.slowest:.0f} s of the last fault"
