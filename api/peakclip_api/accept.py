@@ -19,6 +19,8 @@ from peakclip import messages, telemetry, tracing
 from peakclip.errors import PeakclipError
 from peakclip.ingest import BusyError, Intake, IntakeUnavailableError, Outcome, SoldOutError
 from peakclip.messages import Order
+from peakclip.outcomes import InDoubtError
+from peakclip_api.doubts import Doubts
 from peakclip_api.in_flight import InFlight
 from peakclip_api.line import Entry, Follower, Line
 from peakclip_api.problems import COME_AGAIN, Problem, key_reused, not_stored, retry_later
@@ -79,6 +81,7 @@ class Acceptor:
         self._accept_seconds = telemetry.Gathered(telemetry.ACCEPT)
         self._in_flight = InFlight(Room(sys.maxsize) if room is None else room)
         self._refusals = Refusals(follower)
+        self._doubts = Doubts(follower, self._in_flight.landed)
 
     async def write_metrics(self) -> None:
         """Once a second, for the life of the process."""
@@ -277,7 +280,10 @@ class Acceptor:
             raise not_stored(BusyError())
 
         def landed(outcome: Outcome) -> None:
-            self._in_flight.landed(order)
+            if isinstance(outcome, InDoubtError):
+                self._doubts.add(order)
+            else:
+                self._in_flight.landed(order)
             ended(outcome)
 
         try:

@@ -21,7 +21,7 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 from multidict import istr
 
 from peakclip import tracing
-from peakclip.ingest import BusyError, IntakeUnavailableError, Outcome, SoldOutError
+from peakclip.ingest import IntakeUnavailableError, Outcome, SoldOutError
 from peakclip.service import Service
 from peakclip_api import counted, traced
 from peakclip_api.accept import Acceptor, Begun
@@ -36,7 +36,6 @@ _SUFFIX: Final = "/orders"
 ACCEPT_SPAN: Final = "POST /v1/sales/{sale_id}/orders"  # as the long way names it
 _AUTHORIZATION: Final = istr(hdrs.AUTHORIZATION)
 _EXPECT: Final = istr(hdrs.EXPECT)
-_REFUSED: Final = {SoldOutError: 409, IntakeUnavailableError: 503, BusyError: 503}
 _encode: Final = msgspec.json.Encoder().encode
 _LONGEST_BODY: Final = 512  # bytes; an order has some 20
 
@@ -124,7 +123,8 @@ def _ending(span: tracing.Span, ended: Callable[[Outcome], None]) -> Callable[[O
 
     def told(outcome: Outcome) -> None:
         ended(outcome)
-        traced.set_status(span, 202 if isinstance(outcome, int) else _REFUSED[type(outcome)])
+        status = 202 if isinstance(outcome, int) else 409 if isinstance(outcome, SoldOutError) else 503
+        traced.set_status(span, status)
         span.end()
 
     return told

@@ -27,7 +27,15 @@ from peakclip import telemetry, topology
 from peakclip.errors import OutcomeUnknownError, PeakclipError, RefusedError, UnavailableError
 from peakclip.jetstream import WRONG_LAST_SEQUENCE, JetStream
 from peakclip.messages import Order, encode_frame
-from peakclip.outcomes import BusyError, IntakeUnavailableError, Outcome, SoldOutError, Waiting, tell
+from peakclip.outcomes import (
+    BusyError,
+    InDoubtError,
+    IntakeUnavailableError,
+    Outcome,
+    SoldOutError,
+    Waiting,
+    tell,
+)
 from peakclip.storing import StoringPace
 
 __all__ = ["BusyError", "Intake", "IntakeUnavailableError", "Outcome", "SoldOutError", "tell"]
@@ -184,6 +192,9 @@ class Intake:
         except (RefusedError, UnavailableError):
             # Certainly not stored and never to be: nobody will look for this frame, so the units go back now.
             self._give_back(frame, orders)
+            raise
+        except OutcomeUnknownError:
+            self._refuse(admitted, InDoubtError())
             raise
         telemetry.COMMIT_BATCH.observe(len(orders))
         self._on_stored(seq, orders)

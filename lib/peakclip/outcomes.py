@@ -20,6 +20,10 @@ class IntakeUnavailableError(PeakclipError):
     """The order could not be stored durably. Nothing was accepted, or nobody knows: retry with the same key."""
 
 
+class InDoubtError(IntakeUnavailableError):
+    """Whether the order is stored is not known yet: retry with the same key."""
+
+
 class BusyError(IntakeUnavailableError):
     """More orders wait to be stored than can be stored soon. Nothing was accepted: retry with the same key."""
 

@@ -26,6 +26,7 @@ from peakclip.ingest import (
 )
 from peakclip.jetstream import WRONG_LAST_SEQUENCE
 from peakclip.messages import Order, decode_frame
+from peakclip.outcomes import InDoubtError
 
 FULL = RefusedError(10077, "maximum bytes exceeded")
 EXISTS = RefusedError(WRONG_LAST_SEQUENCE, "wrong last sequence")
@@ -341,7 +342,7 @@ async def test_who_has_waited_for_too_long_is_refused_and_takes_nothing() -> Non
         js.publishing = [UNKNOWN] * 1_000
         told = await asyncio.gather(first, *early, return_exceptions=True)
         js.publishing = []
-        assert type(told[0]) is IntakeUnavailableError
+        assert type(told[0]) is InDoubtError
         assert {type(one) for one in told[1:]} == {BusyError}
         assert await late == 1
     assert len(counter.stored) == 1

@@ -12,6 +12,7 @@ from fakes import SALE, HeldIntake, Rumour, waits
 from peakclip.errors import OutcomeUnknownError, UnavailableError
 from peakclip.ingest import IntakeUnavailableError, SoldOutError
 from peakclip.messages import PoolStatus
+from peakclip.outcomes import InDoubtError
 from peakclip_api.accept import Accepted, Acceptor, fingerprint
 from peakclip_api.board import Board
 from peakclip_api.line import Line
@@ -177,6 +178,32 @@ async def test_a_client_that_leaves_and_fails_frees_its_units() -> None:
     last = await desk.ask("k2", quantity=2)
     await desk.stored(1)
     assert last.result().position == 1
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_an_order_in_doubt_counts_until_the_log_has_told(
+    is_stored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its customer may have it already, and would get another one that the database must reject."""
+    monkeypatch.setattr("peakclip_api.doubts._RETRY_SECONDS", 0.0)
+    desk = Desk()
+    desk.rumour.fails = UnavailableError()
+    first = await desk.ask("k1", quantity=2)
+    await desk.fails(0, InDoubtError())
+    assert kind(first) == "queue-unavailable"
+    assert kind(await desk.ask("k2", quantity=2)) == "queue-unavailable"
+    assert len(desk.intake.taken) == 1
+    if is_stored:
+        desk.rumour.elsewhere = [desk.intake.taken[0][0]]
+    desk.rumour.fails = None
+    await turns()
+    second = await desk.ask("k2", quantity=2)
+    if is_stored:
+        assert kind(second) == "limit-reached"
+        assert (await desk.ask("k1", quantity=2)).result().position == 1
+    else:
+        await desk.stored(1)
+        assert second.result().position == 1
 
 
 async def test_another_request_with_the_key_of_one_in_flight_is_refused_at_once() -> None:
