@@ -129,16 +129,11 @@ class GuardedConnection(web.RequestHandler):
         waits = len(messages) > 1 or not self.is_waiting  # behind another one
         if self._since and not waits:
             self._complete()
-        body, rest = messages[-1][1], 0
-        if body.is_eof():
-            self._since, self._body_arriving = 0.0, None
-            # Of the next head. A body with an empty line in it hides as much as itself, no more.
-            rest = max(0, len(data) - data.rfind(_HEAD_ENDS) - len(_HEAD_ENDS) - body.total_bytes)
-        else:
-            self._body_arriving = body
-        self._head_bytes = rest
-        if rest or self._body_arriving is not None:
-            self._since = self.last_request
+        message, body = messages[-1]
+        is_whole = body.is_eof()
+        self._body_arriving = None if is_whole else body
+        self._head_bytes = _behind(data, message, body) if is_whole else 0
+        self._since = 0.0 if is_whole and not self._head_bytes else self.last_request
         if waits or self._since:
             self._hold_on(len(data))
 
@@ -204,6 +199,14 @@ class GuardedConnection(web.RequestHandler):
                 self.transport.write(self._guard.too_slow)
             self.force_close()
         telemetry.HTTP_ENDED.labels("slow_request").inc()
+
+
+def _behind(data: bytes, message: RawRequestMessage, body: StreamReader) -> int:
+    """Bytes of the next head that came with a message's end. A body with an empty line in it hides as much as itself,
+    no more; of a packed one nobody knows the size."""
+    if message.compression:
+        return 0
+    return max(0, len(data) - data.rfind(_HEAD_ENDS) - len(_HEAD_ENDS) - body.total_bytes)
 
 
 def _head_size(message: RawRequestMessage) -> int:

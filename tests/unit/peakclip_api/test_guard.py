@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import socket
 from collections.abc import AsyncIterator
 
@@ -235,6 +236,26 @@ async def test_a_head_that_begins_with_the_end_of_another_request_is_a_slow_one_
         here.look(10.1)
         assert (await client.reply()).status == 408
         assert await client.is_closed()
+        assert here.guard.arriving == 0
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        HEAD + b"\r\n\r\n",
+        HEAD.replace(b"Length: 4", b"Length: 22\r\nContent-Encoding: gzip") + gzip.compress(b"ab", mtime=0),
+        HEAD.replace(b"Content-Length: 4", b"Transfer-Encoding: chunked") + b"4\r\nabcd\r\n0\r\n\r\n",
+        GET + HEAD + b"abcd",
+    ],
+)
+async def test_a_request_that_came_whole_leaves_nothing_behind(request_: bytes) -> None:
+    async with place() as here:
+        client = await here.client()
+        await client.send(request_)
+        for _ in range(1 + request_.startswith(GET)):
+            assert (await client.reply()).status == 200
+        await settled()
+        assert _one(here).is_idle
         assert here.guard.arriving == 0
 
 
