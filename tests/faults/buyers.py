@@ -112,7 +112,7 @@ class Buyers:
     ) -> Counter[str]:
         options = LoadOptions(
             url=self._url, sale=sale, key=self._key, orders=len(requests), connections=connections, rate=rate,
-            answer_timeout=patience, deadline=deadline, connect_within=60.0,
+            answer_timeout=patience, deadline=deadline, connect_within=max(60.0, deadline),
         )  # fmt: skip
         driver = AttentiveDriver(options, urlsplit(self._url), [request.raw for request in requests])
         await driver.open()
