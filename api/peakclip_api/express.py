@@ -51,7 +51,7 @@ class OrderConnection(GuardedConnection):
         return self._begun is None and super().is_waiting
 
     def _process_keepalive(self) -> None:
-        """A connection with an order in flight is not idle, and one whose order has just ended not for long."""
+        """A connection with an order in flight is not idle: it is looked at again a keep-alive later."""
         if self._begun is None:
             super()._process_keepalive()
         else:

@@ -69,9 +69,7 @@ class Guard:
         self._open: dict[GuardedConnection, asyncio.Transport] = {}
         self._refused: dict[GuardedConnection, asyncio.Transport] = {}
         self._overdue: list[asyncio.Transport] = []  # refused before the last round began
-        self.arriving = (
-            0  # bytes of requests that are not complete, or wait behind others of their connection
-        )
+        self.arriving = 0  # bytes of requests that are not complete, or wait behind others
         self._idle: deque[GuardedConnection] = deque()  # of the last round, as they have to go
         for reason in _REASONS:
             telemetry.HTTP_ENDED.labels(reason)  # 0 from the start: from nothing to 1 would be no increase

@@ -54,9 +54,8 @@ class _Kept:
     spec: ProcessSpec
     child: Child | None = None
     task: asyncio.Task[None] | None = None
-    codes: deque[int] = field(
-        default_factory=lambda: deque(maxlen=_MOST_FAILED_STARTS)
-    )  # the last exit codes
+    # The last exit codes.
+    codes: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_FAILED_STARTS))
 
 
 @dataclass(frozen=True, slots=True)
